@@ -11,8 +11,9 @@ import (
 const (
 	// NameMax is the longest name of a node, in bytes; Corosync takes 255.
 	NameMax = 255
-	// EntriesMax is how many entries one Append or Tail carries. With AppendSize bytes of payload they fit a frame.
-	EntriesMax = 128
+	// EntriesMax is how many entries one Append or Tail carries: package replica fills one with entries of at least 64 bytes, payload
+	// and all, up to AppendSize.
+	EntriesMax = replica.AppendSize / 64
 	// ReasonMax is the longest reason of a SnapshotAbort, in bytes. A longer one is cut.
 	ReasonMax = 255
 	// RequestMax is the largest forwarded request, in bytes.

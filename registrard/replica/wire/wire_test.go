@@ -189,7 +189,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"ErrCorruptBool", sealed(&replica.Tail{To: 2}, func(b []byte) { b[len(b)-1] = 2 }), wire.ErrCorrupt, "truth"},
 		{"ErrCorruptVoters", sealed(&replica.Claim{}, func(b []byte) { b[body+64+3] = replica.VotersMax + 1 }), wire.ErrCorrupt, "voters"},
 		{"ErrCorruptEntries", sealed(&replica.Tail{}, func(b []byte) { b[len(b)-2] = 100 }), wire.ErrCorrupt, "entries"},
-		{"ErrCorruptEntriesMax", sealed(&replica.Tail{}, func(b []byte) { b[len(b)-5] = 100 }), wire.ErrCorrupt, "at most 128"},
+		{"ErrCorruptEntriesMax", sealed(&replica.Tail{}, func(b []byte) { b[len(b)-4] = 9 }), wire.ErrCorrupt, "at most 768"},
 		{"ErrUnknownKind", sealed(&replica.Tail{Entries: entries(location.Position{}, "x")}, func(b []byte) { b[len(b)-7] = 9 }), wire.ErrUnknown, "kind 9"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -253,9 +253,9 @@ func TestEncodeRefuses(t *testing.T) {
 
 // What the limits allow together fits a frame.
 func TestLimitsFitFrame(t *testing.T) {
-	payloads := make([]string, wire.EntriesMax)
+	payloads := make([]string, wire.EntriesMax/4)
 	for i := range payloads {
-		payloads[i] = strings.Repeat("x", replica.AppendSize/wire.EntriesMax)
+		payloads[i] = strings.Repeat("x", replica.AppendSize/len(payloads)-64)
 	}
 	voters := make([]location.Voter, replica.VotersMax)
 	for _, m := range []replica.Message{
