@@ -1,0 +1,94 @@
+// Package local is a group of one: no Corosync, no network, always quorate. It
+// lets a single registrard run by itself with nothing else changed.
+package local
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"sipha/registrard/cpg"
+	"sipha/registrard/cpg/internal/queue"
+)
+
+// defaultNode is the node's id where Options name none.
+const defaultNode cpg.NodeID = 1
+
+// Options of a group of one. The zero value is good.
+type Options struct {
+	// Node is the node's id; 1 when zero.
+	Node cpg.NodeID
+	// QueueEvents and QueueBytes bound what waits for Next; the defaults are
+	// those of package cpg. Beyond them TryMulticast says cpg.ErrTryAgain.
+	QueueEvents int
+	QueueBytes  int
+}
+
+// Group is a group with one member. It is safe for concurrent use.
+type Group struct {
+	self  cpg.Member
+	queue *queue.Queue[cpg.Event]
+}
+
+// Join makes a group of one. Its first events are the member's own ConfChange,
+// the RingChange of its node alone, and a Quorum that is quorate. The ring's
+// number is the time, so that it grows from one start to the next.
+func Join(o Options) *Group {
+	if o.Node == 0 {
+		o.Node = defaultNode
+	}
+	if o.QueueEvents <= 0 {
+		o.QueueEvents = cpg.DefaultQueueEvents
+	}
+	if o.QueueBytes <= 0 {
+		o.QueueBytes = cpg.DefaultQueueBytes
+	}
+	self := cpg.Member{Node: o.Node, PID: uint32(os.Getpid())}
+	ring := cpg.RingID{Node: o.Node, Seq: uint64(max(0, time.Now().UnixMilli()))}
+	first := []cpg.Event{
+		cpg.ConfChange{
+			Members: []cpg.Member{self},
+			Joined:  []cpg.Change{{Member: self, Reason: cpg.ReasonJoin}},
+		},
+		cpg.RingChange{Ring: ring, Nodes: []cpg.NodeID{o.Node}},
+		cpg.Quorum{Quorate: true, Ring: ring, Nodes: []cpg.NodeID{o.Node}},
+	}
+	g := &Group{self: self, queue: queue.New[cpg.Event](max(o.QueueEvents, len(first)), o.QueueBytes)}
+	g.queue.Put(0, first...)
+	return g
+}
+
+// Self returns the only member.
+func (g *Group) Self() cpg.Member { return g.self }
+
+// Next returns all events that wait, in order, at least one; it waits for it
+// until ctx is done or the group is closed.
+func (g *Group) Next(ctx context.Context) ([]cpg.Event, error) { return g.queue.Next(ctx) }
+
+// TryMulticast queues a message for Next; the parts are copied. The errors:
+// cpg.ErrTooBig; cpg.ErrTryAgain while too much waits for Next; cpg.ErrClosed.
+func (g *Group) TryMulticast(parts ...[]byte) error {
+	const op = "multicast to oneself"
+	data, err := cpg.Gather(op, parts...)
+	if err != nil {
+		return err
+	}
+	if g.queue.Put(len(data), cpg.Message{From: g.self, Data: data}) {
+		return nil
+	}
+	if err := g.queue.Err(); err != nil {
+		return err
+	}
+	return &cpg.Error{Op: op, Code: cpg.ErrTryAgain}
+}
+
+// Multicast is TryMulticast, repeated while it says cpg.ErrTryAgain.
+func (g *Group) Multicast(ctx context.Context, parts ...[]byte) error {
+	return cpg.Retry(ctx, func() error { return g.TryMulticast(parts...) })
+}
+
+// Close ends the group: Next and TryMulticast say cpg.ErrClosed.
+func (g *Group) Close() error {
+	g.queue.Close(&cpg.Error{Op: "group", Code: cpg.ErrClosed})
+	return nil
+}
