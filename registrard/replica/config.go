@@ -52,6 +52,12 @@ const (
 	HelloTimeout = time.Second
 	// StandTimeout is how long a primary may be without a standing epoch before its state is failed.
 	StandTimeout = 10 * time.Second
+	// PauseMax is how long a primary may stand still before phones are given a grace to come back in.
+	PauseMax = 2 * time.Second
+	// SuspendMax is how long a primary whose epoch does not stand goes on taking requests, to answer them when it stands again.
+	SuspendMax = time.Second
+	// VoterLagMax is how many entries behind a node may be to be made a voter.
+	VoterLagMax = 64
 	// SnapshotTimeout is how long a joiner waits for the next chunk before it asks another donor.
 	SnapshotTimeout = 5 * time.Second
 )

@@ -133,7 +133,8 @@ type SnapshotChunk struct {
 	Data    []byte
 	Total   uint64 // bytes in all as far as the donor knows, for the progress shown
 	End     bool
-	Applied location.Position // with End
+	Applied location.Position // with End: of the content
+	Last    location.Position // with End: of the log whose tail comes with it
 	Rows    uint64            // with End
 }
 
