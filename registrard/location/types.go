@@ -31,7 +31,7 @@ type Refresh struct {
 
 // Tombstone remembers a removed or replaced binding, so that a late duplicate of the REGISTER that made it undoes nothing.
 type Tombstone struct {
-	Contact string
+	Contact string // as Binding.Contact; "*" for a REGISTER that removed every contact
 	CallID  string
 	CSeq    uint32 // highest CSeq of CallID that this contact has seen
 	Until   Time   // ordered time after which it may be forgotten
@@ -104,8 +104,15 @@ const (
 	CauseOperator
 )
 
-// BindingsChange changes the bindings of one AOR: first Remove, then Put, then Refresh, then Bury. A contact stands in one of the
-// first three at the most; Put replaces a binding with the same Contact.
+// TombstoneKey names a tombstone within its AOR.
+type TombstoneKey struct {
+	Contact string
+	CallID  string
+}
+
+// BindingsChange changes the bindings of one AOR: first Remove, then Put, then Refresh, then Bury, then Forget. A contact stands in
+// one of the first three at the most; Put replaces a binding with the same Contact, Bury a tombstone with the same Contact and
+// CallID. To remove, refresh or forget what is not there does nothing.
 type BindingsChange struct {
 	AOR     AOR
 	Cause   Cause
@@ -113,6 +120,7 @@ type BindingsChange struct {
 	Put     []Binding
 	Refresh []Refresh
 	Bury    []Tombstone
+	Forget  []TombstoneKey
 }
 
 // UserChange sets a user, or removes it with its bindings left to run out. Only User.AOR counts with Remove.
@@ -130,8 +138,11 @@ type KeyChange struct {
 // VotersChange replaces the voters; sorted by node.
 type VotersChange struct{ Voters []Voter }
 
-// OutcomeChange records an outcome.
-type OutcomeChange struct{ Outcome Outcome }
+// OutcomeChange records an outcome, or forgets it. Only Outcome.ID counts with Remove.
+type OutcomeChange struct {
+	Remove  bool
+	Outcome Outcome
+}
 
 // TimeChange says that nothing runs out before Grace: the time that phones have to come back after a time without a primary. It also
 // moves every unexpired tombstone's and outcome's end by Added, the time that was added for the outage.
@@ -177,9 +188,9 @@ func (r *Request) IsQuery() bool { return !r.Star && len(r.Contacts) == 0 }
 // Policy is what an operator decides about REGISTERs. It never enters apply: two nodes with different policies stay equal.
 type Policy struct {
 	ExpiresMin     uint32 // seconds; below it 423 with Min-Expires
-	ExpiresMax     uint32 // seconds; above it is cut
-	ExpiresDefault uint32 // seconds, where the phone names none
-	ContactsMax    int    // contacts of one AOR; above it 403
+	ExpiresMax     uint32 // seconds; above it is cut; 0: never
+	ExpiresDefault uint32 // seconds, where the phone names none; 0: an hour
+	ContactsMax    int    // contacts of one AOR; above it 403; 0: BindingsMax
 	TombstoneLife  int64  // milliseconds: the life of a SIP transaction and of a nonce
 }
 
@@ -192,8 +203,15 @@ type Answer struct {
 	Time       Time      // ordered time at which it was decided: what the contacts' remaining seconds count from
 }
 
-// View is what Decide reads: the committed State, or an Overlay with what is in flight on top. Slices it returns are the callee's;
-// they stay valid and unchanged until the next change, and must not be written to.
+// Lookup is where an AOR can be reached.
+type Lookup struct {
+	Known    bool      // a user has this AOR, or somebody is registered for it
+	Bindings []Binding // in the order of registration, without those that have run out
+	Now      Time      // ordered time of the reading: what the contacts' remaining seconds count from
+}
+
+// View is what Decide reads: the committed State, or an Overlay with what is in flight on top. Slices of
+// bindings and tombstones that it returns are the caller's own, for good; the Keys must not be written to.
 type View interface {
 	// Bindings returns every binding of the AOR, in the order of registration, those that have run out but are not yet removed included.
 	Bindings(AOR) []Binding
