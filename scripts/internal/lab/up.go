@@ -1,0 +1,327 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// UpMax is how long Up may take.
+	UpMax = 2 * time.Minute
+
+	superviseMax = 20 * time.Second
+	upPoll       = 200 * time.Millisecond
+	probeMax     = 2 * time.Second
+
+	// DiskMiBDefault is the size of a node's disk; the image is sparse.
+	DiskMiBDefault = 4096
+	logTailLines   = 8
+)
+
+// UpOptions says what to bring up.
+type UpOptions struct {
+	Nodes       int    // 0: NodesDefault
+	FenceAction string // "off" (the default) or "reboot"
+	DiskMiB     int    // 0: DiskMiBDefault
+	Product     Product
+	Progress    io.Writer // one line a step
+}
+
+// Product is where the built product is; the zero Product makes a cluster without it.
+type Product struct {
+	Registrard string // the daemon
+	Agent      string // the resource agent
+	Config     string // registrard.conf for the nodes
+	DBusPolicy string // org.sipha.Registrard1.conf; may be missing
+	CRM        string // crmsh file
+}
+
+// Up brings the lab up and returns when it is whole: one instance is promoted, all
+// others are in sync, and the virtual address answers OPTIONS.
+func (l *Lab) Up(ctx context.Context, o UpOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, UpMax)
+	defer cancel()
+	p := &progress{w: o.Progress, start: time.Now()}
+	if cfg, err := l.Config(); err == nil && l.Supervised() {
+		if o.Nodes != 0 && o.Nodes != cfg.Nodes {
+			return fmt.Errorf("lab %s is up with %d nodes: take it down first", l.name, cfg.Nodes)
+		}
+		p.step("lab %s is there already", l.name)
+		return l.explain(l.form(ctx, cfg, p))
+	}
+	cfg, err := l.prepare(ctx, &o)
+	if err != nil {
+		return err
+	}
+	p.step("lab %s: %d nodes, fencing action %s", l.name, cfg.Nodes, cfg.FenceAction)
+	if err := l.startSupervisor(ctx); err != nil {
+		return err
+	}
+	p.step("power is on")
+	return l.explain(l.form(ctx, cfg, p))
+}
+
+// prepare checks the options and makes the lab's directories.
+func (l *Lab) prepare(ctx context.Context, o *UpOptions) (*Config, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("the lab makes namespaces and mounts: run it as root")
+	}
+	cfg := &Config{Name: l.name, Nodes: o.Nodes, FenceAction: o.FenceAction, DiskMiB: o.DiskMiB, CRM: o.Product.CRM, Product: o.Product.Registrard != ""}
+	if cfg.Nodes == 0 {
+		cfg.Nodes = NodesDefault
+	}
+	if cfg.DiskMiB == 0 {
+		cfg.DiskMiB = DiskMiBDefault
+	}
+	if cfg.FenceAction == "" {
+		cfg.FenceAction = "off"
+	}
+	if cfg.Nodes < NodesMin || cfg.Nodes > NodesMax {
+		return nil, fmt.Errorf("%d nodes: use %d to %d", cfg.Nodes, NodesMin, NodesMax)
+	}
+	if cfg.FenceAction != "off" && cfg.FenceAction != "reboot" {
+		return nil, fmt.Errorf("fencing action %q: use off or reboot", cfg.FenceAction)
+	}
+	for _, tool := range []string{"corosync", "pacemakerd", "crm", "dbus-daemon", "ip", "mkfs.ext4", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return nil, fmt.Errorf("%s is missing: run scripts/install", tool)
+		}
+	}
+	if err := l.Down(ctx); err != nil {
+		return nil, fmt.Errorf("clear away what an earlier lab left: %w", err)
+	}
+	for _, dir := range []string{l.binDir(), l.fenceDir()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.copyFiles(&o.Product); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(l.lockPath(), nil, 0o600); err != nil {
+		return nil, err
+	}
+	return cfg, l.writeConfig(cfg)
+}
+
+// copyFiles takes what the nodes run into the lab, so that a later build does not
+// change a running cluster.
+func (l *Lab) copyFiles(p *Product) error {
+	for name, f := range map[string]struct {
+		path string
+		mode os.FileMode
+	}{
+		"lab":             {"/proc/self/exe", 0o755},
+		"registrard":      {p.Registrard, 0o755},
+		"agent":           {p.Agent, 0o755},
+		"registrard.conf": {p.Config, 0o644},
+		"dbus.conf":       {p.DBusPolicy, 0o644},
+		"cluster.crm":     {p.CRM, 0o644},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if err := copyFile(filepath.Join(l.binDir(), name), f.path, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(to, from string, mode os.FileMode) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// startSupervisor starts PID 1 of the lab and waits until it answers.
+func (l *Lab) startSupervisor(ctx context.Context) error {
+	log, err := os.OpenFile(l.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(l.binDir(), "lab"), "supervise")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "LAB="+l.name)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	ctx, cancel := context.WithTimeout(ctx, superviseMax)
+	defer cancel()
+	for !l.Supervised() {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("the supervisor ended (%w): %s", err, tail(l.logPath(), logTailLines))
+		case <-ctx.Done():
+			return fmt.Errorf("the supervisor does not answer: %w: %s", ctx.Err(), tail(l.logPath(), logTailLines))
+		case <-time.After(killPoll):
+		}
+	}
+	return nil
+}
+
+// form waits for the cluster, gives it its configuration, and waits until it is whole.
+func (l *Lab) form(ctx context.Context, cfg *Config, p *progress) error {
+	var last string
+	err := l.await(ctx, func(ctx context.Context) string {
+		last = l.online(ctx, cfg)
+		return last
+	})
+	if err != nil {
+		return err
+	}
+	p.step("corosync and pacemaker: %d nodes online", cfg.Nodes)
+	if err := l.loadCRM(ctx, cfg); err != nil {
+		return err
+	}
+	p.step("configuration loaded")
+	var status *Status
+	err = l.await(ctx, func(ctx context.Context) string {
+		s, err := l.Status(ctx)
+		if err != nil {
+			return err.Error()
+		}
+		status = s
+		return s.Missing()
+	})
+	if err != nil {
+		return err
+	}
+	p.step("%s is promoted, all others are in sync", status.Primary())
+	err = l.await(ctx, func(ctx context.Context) string { return l.vipAnswers(ctx, cfg) })
+	if err != nil {
+		return err
+	}
+	p.step("the virtual address %s answers", VIP())
+	return nil
+}
+
+// online says what keeps the nodes from being online in one quorate cluster.
+func (l *Lab) online(ctx context.Context, cfg *Config) string {
+	machines, err := l.Machines()
+	if err != nil {
+		return err.Error()
+	}
+	for _, m := range machines {
+		if m.Name != Client && m.Phase != phasePacemaker {
+			return fmt.Sprintf("%s: its start is at %q", m.Name, m.Phase)
+		}
+	}
+	v, err := l.crmMon(ctx, cfg.NodeNames()[0])
+	if err != nil {
+		return err.Error()
+	}
+	if !v.Summary.DC.Present || !v.Summary.DC.Quorum {
+		return "pacemaker has no quorate controller yet"
+	}
+	for _, n := range cfg.NodeNames() {
+		if state := v.node(n); state != "stopped" && state != "promoted" && state != "unpromoted" {
+			return fmt.Sprintf("%s: pacemaker says %s", n, state)
+		}
+	}
+	return ""
+}
+
+func (l *Lab) vipAnswers(ctx context.Context, cfg *Config) string {
+	ctx, cancel := context.WithTimeout(ctx, probeMax)
+	defer cancel()
+	line, err := l.Probe(ctx, netip.AddrPortFrom(VIP(), SIPPort))
+	switch {
+	case err == nil && strings.HasPrefix(line, "SIP/2.0 200"):
+		return ""
+	case err == nil:
+		return fmt.Sprintf("the virtual address answers OPTIONS with %q", line)
+	case !cfg.Product && errors.Is(err, unix.ECONNREFUSED):
+		return "" // the address is there; nobody is meant to answer
+	}
+	return err.Error()
+}
+
+// await polls until missing returns "". The error names what was missing last.
+func (l *Lab) await(ctx context.Context, missing func(context.Context) string) error {
+	for {
+		last := missing(ctx)
+		if last == "" {
+			return nil
+		}
+		if machines, err := l.Machines(); err == nil {
+			for _, m := range machines {
+				if m.Phase == phaseEnded || m.Phase == phaseFailed {
+					return fmt.Errorf("the start of %s %s", m.Name, m.Phase)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s (%w)", last, context.Cause(ctx))
+		case <-time.After(upPoll):
+		}
+		if !l.Supervised() {
+			return errors.New("the lab went away: " + tail(l.logPath(), logTailLines))
+		}
+	}
+}
+
+// explain adds to an error what the nodes' consoles said last.
+func (l *Lab) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	cfg, cerr := l.Config()
+	if cerr != nil {
+		return err
+	}
+	lines := []string{err.Error()}
+	for _, n := range cfg.NodeNames() {
+		if t := tail(filepath.Join(l.LogDir(n), "console.log"), logTailLines); t != "" {
+			lines = append(lines, n+": "+t)
+		}
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// tail returns the last lines of a file, or "".
+func tail(path string, lines int) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	all := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// progress prints steps with the time since the start.
+type progress struct {
+	w     io.Writer
+	start time.Time
+}
+
+func (p *progress) step(format string, args ...any) {
+	if p.w != nil {
+		// A lost line of progress is no reason to stop.
+		_, _ = fmt.Fprintf(p.w, "%6.1f s  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
+	}
+}

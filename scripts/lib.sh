@@ -1,0 +1,44 @@
+# shellcheck shell=sh
+# What the scripts share; sourced, never run. The caller has set -eu and $root.
+
+# go_wanted prints the Go version that go.mod asks for.
+go_wanted() {
+	sed -n 's/^go //p' "$root/go.mod"
+}
+
+# go_version GO prints the version of a go command, without looking for another toolchain.
+go_version() {
+	GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null | sed 's/^go//'
+}
+
+# at_least HAVE WANT succeeds if version HAVE is WANT or later.
+at_least() {
+	[ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+
+# find_go prints the go command to use: one that is new enough, else one that fetches
+# the toolchain named in go.mod by itself (1.21 and later do).
+find_go() {
+	second=
+	for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-1.*/bin/go; do
+		[ -x "$go" ] || continue
+		version=$(go_version "$go") || continue
+		if at_least "$version" "$(go_wanted)"; then
+			echo "$go"
+			return 0
+		fi
+		if at_least "$version" 1.21; then
+			second=$go
+		fi
+	done
+	[ -n "$second" ] && echo "$second"
+}
+
+# build OUTPUT PACKAGE builds one of the project's programs into bin/.
+build() {
+	go=$(find_go) || {
+		echo "Go $(go_wanted) or later is missing: run scripts/install" >&2
+		exit 1
+	}
+	(cd "$root" && "$go" build -o "bin/$1" "$2")
+}
