@@ -26,7 +26,11 @@ const (
 // DialBus connects to an instance over the system bus (DBUS_SYSTEM_BUS_ADDRESS, or its well-known address). The error is
 // ErrUnavailable when there is no bus, or the instance is not on it; the bus is never asked to start it.
 func DialBus(ctx context.Context, instance string) (*Client, error) {
-	conn, err := dialBus(ctx, systemBusAddress())
+	return dialBusAt(ctx, systemBusAddress(), instance)
+}
+
+func dialBusAt(ctx context.Context, address, instance string) (*Client, error) {
+	conn, err := dialBus(ctx, address)
 	if err != nil {
 		return nil, busDialError(ctx, err)
 	}

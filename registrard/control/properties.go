@@ -119,7 +119,7 @@ func properties() []property {
 	}
 }
 
-// busMember is a Member of types that D-Bus knows: (ussbt) in the order of its fields.
+// busMember is a Member of types that D-Bus knows: (usstb) in the order of its fields.
 type busMember struct {
 	NodeID uint32
 	Name   string
