@@ -144,6 +144,7 @@ func (c *codec) transfer(m replica.Message) uint8 {
 		c.u64(&m.Total)
 		c.bool(&m.End)
 		c.position(&m.Applied)
+		c.position(&m.Last)
 		c.u64(&m.Rows)
 		return typeSnapshotChunk
 	case *replica.SnapshotAbort:

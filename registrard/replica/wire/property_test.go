@@ -92,7 +92,7 @@ func (g generator) message() replica.Message {
 		return &replica.SnapshotRequest{Donor: g.node(), Session: g.u64()}
 	case 11:
 		return &replica.SnapshotChunk{To: g.node(), Session: g.u64(), Seq: uint32(g.u64()), Data: g.bytes(200), Total: g.u64(), End: g.bool(),
-			Applied: prev, Rows: g.u64()}
+			Applied: prev, Last: g.position(), Rows: g.u64()}
 	case 12:
 		return &replica.SnapshotAbort{Peer: g.node(), Session: g.u64(), Reason: rapid.StringN(0, 60, wire.ReasonMax).Draw(g.T, "reason")}
 	}

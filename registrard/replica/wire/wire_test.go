@@ -71,7 +71,7 @@ func samples() map[string]replica.Message {
 		"tail":             &replica.Tail{To: 2, Prev: prev, Entries: entries(prev, "tail"), More: true},
 		"snapshot-request": &replica.SnapshotRequest{Donor: 1, Session: 5},
 		"snapshot-chunk": &replica.SnapshotChunk{To: 3, Session: 5, Seq: 6, Data: []byte("rows"), Total: 1 << 20, End: true, Applied: prev,
-			Rows: 1000},
+			Last: position(7, 43), Rows: 1000},
 		"snapshot-abort": &replica.SnapshotAbort{Peer: 1, Session: 5, Reason: "disk full"},
 		"forward": &replica.Forward{ID: location.RequestID{Node: 3, Incarnation: 0x77, Number: 12}, Deadline: 1_700_000_005_000,
 			Request: []byte("request")},
