@@ -119,7 +119,8 @@ func (c *Client) AddUser(ctx context.Context, user User, replace bool) error {
 	return c.transport.call(ctx, methodUsersAdd, usersParams{Users: []User{user}, Replace: replace}, nil)
 }
 
-// ImportUsers stores up to ImportMax users, all or none, in place of those that are there. More go in several calls.
+// ImportUsers stores up to ImportMax users, in place of those that are there. More go in several calls. After an error some may have
+// been stored; to import them again does no harm.
 func (c *Client) ImportUsers(ctx context.Context, users []User) error {
 	return c.transport.call(ctx, methodUsersImport, usersParams{Users: users, Replace: true}, nil)
 }

@@ -71,7 +71,11 @@ func showContacts(ctx context.Context, service Service, raw json.RawMessage) (an
 	if err := decodeParams(raw, &p); err != nil {
 		return nil, err
 	}
-	return service.Registration(ctx, p.AOR)
+	aor, err := parseAOR(p.AOR)
+	if err != nil {
+		return nil, err
+	}
+	return service.Registration(ctx, aor)
 }
 
 func removeContact(ctx context.Context, service Service, raw json.RawMessage) (any, error) {
@@ -79,10 +83,11 @@ func removeContact(ctx context.Context, service Service, raw json.RawMessage) (a
 	if err := decodeParams(raw, &p); err != nil {
 		return nil, err
 	}
-	if p.AOR == "" {
-		return nil, invalid("aor is needed")
+	aor, err := parseAOR(p.AOR)
+	if err != nil {
+		return nil, err
 	}
-	n, err := service.RemoveContact(ctx, p.AOR, p.Contact)
+	n, err := service.RemoveContact(ctx, aor, p.Contact)
 	return removedResult{n}, err
 }
 
@@ -134,7 +139,23 @@ func removeUser(ctx context.Context, service Service, raw json.RawMessage) (any,
 	if err := decodeParams(raw, &p); err != nil {
 		return nil, err
 	}
-	return struct{}{}, service.RemoveUser(ctx, p.AOR)
+	aor, err := parseAOR(p.AOR)
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, service.RemoveUser(ctx, aor)
+}
+
+// parseAOR takes an address-of-record as a caller wrote it into its canonical form.
+func parseAOR(aor location.AOR) (location.AOR, error) {
+	if aor == "" {
+		return "", invalid("aor is needed")
+	}
+	canonical, err := location.ParseAOR(string(aor))
+	if err != nil {
+		return "", invalid("aor: %v", err)
+	}
+	return canonical, nil
 }
 
 func decodeList(raw json.RawMessage) (listParams, error) {

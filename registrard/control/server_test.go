@@ -152,6 +152,9 @@ func exerciseContacts(t *testing.T, s *service, c *Client) {
 	if d := cmp.Diff(want, one); err != nil || d != "" {
 		t.Errorf("show: %v (-want +got):\n%s", err, d)
 	}
+	if other, err := c.Registration(ctx, "SIP:alice@EXAMPLE.org"); err != nil || other.AOR != want.AOR {
+		t.Errorf("show by another spelling: %q, %v", other.AOR, err)
+	}
 	if _, err = c.Registration(ctx, "sip:carol@example.org"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("show of nobody: %v, want ErrNotFound", err)
 	}
@@ -402,6 +405,7 @@ func TestWire(t *testing.T) {
 		{"ErrNoJSON", `hello`, `{"id":0,"error":{"code":"invalid","message":"no request: invalid character 'h' looking for beginning of value"}}`},
 		{"ErrUnknownParam", `{"id":7,"method":"contacts.remove","params":{"aor":"sip:a@x","contcat":"sip:b@y"}}`, `{"id":7,"error":{"code":"invalid","message":"params: unknown field \"contcat\""}}`},
 		{"ErrNoAOR", `{"id":7,"method":"contacts.remove"}`, `{"id":7,"error":{"code":"invalid","message":"aor is needed"}}`},
+		{"ErrAOR", `{"id":7,"method":"contacts.show","params":{"aor":"alice"}}`, `{"id":7,"error":{"code":"invalid","message":"aor: malformed SIP URI: scheme is neither sip nor sips in \"alice\""}}`},
 		{"ErrNoHash", `{"id":7,"method":"users.add","params":{"users":[{"aor":"sip:a@x","username":"a","realm":"x"}]}}`, `{"id":7,"error":{"code":"invalid","message":"user 1 (\"sip:a@x\"): at least one hash is needed"}}`},
 		{"ErrShortHash", `{"id":7,"method":"users.add","params":{"users":[{"aor":"sip:a@x","username":"a","realm":"x","md5":"00"}]}}`, `{"id":7,"error":{"code":"invalid","message":"user 1 (\"sip:a@x\"): md5 must be 32 hexadecimal digits"}}`},
 		{"ErrLimit", `{"id":7,"method":"users.list","params":{"limit":-1}}`, `{"id":7,"error":{"code":"invalid","message":"limit is negative"}}`},

@@ -43,7 +43,8 @@ type ContactService interface {
 type UserService interface {
 	// Users returns up to limit users after the given AOR, by rising AOR, from the local replica.
 	Users(ctx context.Context, after location.AOR, limit int) ([]location.User, error)
-	// PutUsers stores users. Without replace it stores none and returns ErrExists when one of them is there already.
+	// PutUsers stores users. Without replace it stores none and returns ErrExists when one of them is there already. After another
+	// error some may have been stored; to put them again does no harm.
 	PutUsers(ctx context.Context, users []location.User, replace bool) error
 	// RemoveUser removes a user; its bindings run out by themselves. ErrNotFound when there is none.
 	RemoveUser(ctx context.Context, aor location.AOR) error

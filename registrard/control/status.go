@@ -18,6 +18,8 @@ const (
 	StateDisconnected State = "disconnected"
 	// StateJoining waits for the first view of its group.
 	StateJoining State = "joining"
+	// StateWaiting has no log yet: the first start of a cluster waits for its nodes, or for an operator.
+	StateWaiting State = "waiting"
 	// StateSyncing receives a snapshot or the tail of the log.
 	StateSyncing State = "syncing"
 	// StateBehind knows that it lacks entries, and is not receiving them yet.

@@ -4,6 +4,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"sipha/registrard/location"
 )
@@ -52,9 +55,18 @@ func shownUser(u location.User) User {
 
 // user takes a user from the wire. At least one hash must be there.
 func (w User) user() (location.User, error) {
-	u := location.User{AOR: w.AOR, Username: w.Username, Realm: w.Realm}
+	u := location.User{Username: w.Username, Realm: w.Realm}
 	if w.AOR == "" || w.Username == "" || w.Realm == "" {
 		return u, errors.New("aor, username and realm are needed")
+	}
+	for _, f := range []struct{ name, value, not string }{{"username", w.Username, ":"}, {"realm", w.Realm, ""}} {
+		if err := CheckDigestText(f.value, f.not); err != nil {
+			return u, fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	var err error
+	if u.AOR, err = location.ParseAOR(string(w.AOR)); err != nil {
+		return u, fmt.Errorf("aor: %w", err)
 	}
 	for _, h := range []struct {
 		algorithm location.Algorithm
@@ -79,4 +91,23 @@ func (w User) user() (location.User, error) {
 		return u, errors.New("at least one hash is needed")
 	}
 	return u, nil
+}
+
+// digestTextMax is the longest username or realm, in bytes.
+const digestTextMax = 255
+
+// CheckDigestText says what is wrong with a username or realm: it is 1 to 255 bytes of UTF-8 without control characters, and without
+// those in not; a username has no ':' (RFC 7616 section 3.4.2).
+func CheckDigestText(s, not string) error {
+	switch {
+	case s == "" || len(s) > digestTextMax:
+		return fmt.Errorf("must have 1 to %d bytes", digestTextMax)
+	case !utf8.ValidString(s):
+		return errors.New("is not UTF-8")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return errors.New("has a control character")
+	case not != "" && strings.ContainsAny(s, not):
+		return fmt.Errorf("has one of %q", not)
+	}
+	return nil
 }
