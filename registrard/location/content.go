@@ -227,7 +227,7 @@ func (g *general) setVoters(s *sum, c *VotersChange) {
 
 func (g *general) setTime(s *sum, c *TimeChange) {
 	s.sub(hashTime(g.grace, g.added))
-	g.grace = c.Grace
+	g.grace = max(g.grace, c.Grace)
 	g.added += c.Added
 	s.add(hashTime(g.grace, g.added))
 }

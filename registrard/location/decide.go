@@ -420,3 +420,21 @@ func Find(v View, aor AOR, now Time) Lookup {
 	bindings := current(v.Bindings(aor), v.Grace(), now)
 	return Lookup{Known: known || len(bindings) > 0, Bindings: bindings, Now: now}
 }
+
+// Remove is the change by which an operator removes a contact of the AOR, or all of them with StarContact. It is nil when there is
+// nothing to remove. What is removed is buried, as after a REGISTER.
+func Remove(v View, aor AOR, contact string, now Time, p *Policy) *BindingsChange {
+	d := decision{v: v, p: p, now: now, held: v.Bindings(aor), tombs: v.Tombstones(aor)}
+	d.change = &BindingsChange{AOR: aor, Cause: CauseOperator}
+	for i := range d.held {
+		b := &d.held[i]
+		if contact == StarContact || EqualURI(b.Contact, contact) {
+			d.change.Remove = append(d.change.Remove, b.Contact)
+			d.bury(b.Contact, b.CallID, b.CSeq)
+		}
+	}
+	if d.change.Remove == nil {
+		return nil
+	}
+	return d.change
+}

@@ -1,8 +1,10 @@
 package location
 
 import (
+	"cmp"
 	"container/heap"
 	"math"
+	"slices"
 )
 
 const (
@@ -20,8 +22,15 @@ const (
 type expiry struct {
 	slots    map[int64][]uint32
 	order    slotHeap
-	out      []uint32    // accounts taken from slots that have come up
-	outcomes []RequestID // in the order in which they were recorded
+	out      []uint32 // accounts taken from slots that have come up
+	outcomes []outcomeEnd
+	unsorted bool // outcomes
+}
+
+// outcomeEnd names an outcome that ends at until, in tombstone time; it is out of date when that outcome is gone or ends elsewhere.
+type outcomeEnd struct {
+	until Time
+	id    RequestID
 }
 
 // slotOf is the first slot whose beginning is not before t.
@@ -103,14 +112,38 @@ func (e *expiry) unlist(s *State, id uint32, now Time) bool {
 	return true
 }
 
-// trim drops what is no longer there from the front of the outcomes.
-func (e *expiry) trim(s *State) {
+// addOutcome notes when an outcome ends. Mostly they come in the order of their ends.
+func (e *expiry) addOutcome(o *Outcome) {
+	if n := len(e.outcomes); n > 0 && o.Until < e.outcomes[n-1].until {
+		e.unsorted = true
+	}
+	e.outcomes = append(e.outcomes, outcomeEnd{until: o.Until, id: o.ID})
+}
+
+// trimOutcomes drops what is out of date from the front.
+func (e *expiry) trimOutcomes(s *State) {
 	for len(e.outcomes) > 0 {
-		if _, ok := s.outcomes[e.outcomes[0]]; ok {
+		first := e.outcomes[0]
+		if o, ok := s.outcomes[first.id]; ok && o.Until == first.until {
 			return
 		}
 		e.outcomes = e.outcomes[1:]
 	}
+}
+
+// endedOutcomes returns the ends up to now.
+func (e *expiry) endedOutcomes(now Time, added int64) []outcomeEnd {
+	if e.unsorted {
+		slices.SortFunc(e.outcomes, func(a, b outcomeEnd) int {
+			return cmp.Or(cmp.Compare(a.until, b.until), a.id.Compare(b.id))
+		})
+		e.unsorted = false
+	}
+	n := 0
+	for n < len(e.outcomes) && e.outcomes[n].until+Time(added) <= now {
+		n++
+	}
+	return e.outcomes[:n]
 }
 
 // slotHeap is a heap of slots, the earliest first.

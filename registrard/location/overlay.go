@@ -249,18 +249,14 @@ func (o *Overlay) Expired(now Time, p *Policy, limit int) []Change {
 	return o.expiredOutcomes(changes, now, limit)
 }
 
-// expiredOutcomes appends the removals of outcomes that have run out. All live equally long, so that the oldest tells.
+// expiredOutcomes appends the removals of outcomes that have run out.
 func (o *Overlay) expiredOutcomes(changes []Change, now Time, limit int) []Change {
-	for _, id := range o.base.expiry.outcomes {
+	for _, end := range o.base.expiry.endedOutcomes(now, o.added) {
 		if len(changes) >= limit {
 			break
 		}
-		kept, ok := o.Outcome(id)
-		if ok && kept.Until > now {
-			break
-		}
-		if ok {
-			changes = append(changes, &OutcomeChange{Remove: true, Outcome: Outcome{ID: id}})
+		if kept, ok := o.Outcome(end.id); ok && kept.Until == end.until+Time(o.added) {
+			changes = append(changes, &OutcomeChange{Remove: true, Outcome: Outcome{ID: end.id}})
 		}
 	}
 	return changes

@@ -137,9 +137,9 @@ func (s *State) setOutcome(c *OutcomeChange) {
 		o := keptOutcome(c, s.added)
 		s.sum.add(hashOutcome(&o))
 		s.outcomes[o.ID] = o
-		s.expiry.outcomes = append(s.expiry.outcomes, o.ID)
+		s.expiry.addOutcome(&o)
 	}
-	s.expiry.trim(s)
+	s.expiry.trimOutcomes(s)
 }
 
 // keptOutcome is an outcome as it is kept: its end in tombstone time, its strings its own.

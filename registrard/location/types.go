@@ -144,8 +144,9 @@ type OutcomeChange struct {
 	Outcome Outcome
 }
 
-// TimeChange says that nothing runs out before Grace: the time that phones have to come back after a time without a primary. It also
-// moves every unexpired tombstone's and outcome's end by Added, the time that was added for the outage.
+// TimeChange says that nothing runs out before Grace: the time that phones have to come back after a time without a primary. An
+// earlier Grace than the one before changes nothing, so that none is withdrawn. It also moves every tombstone's and outcome's end by
+// Added, the time that was added for the outage.
 type TimeChange struct {
 	Grace Time
 	Added int64 // milliseconds
