@@ -23,7 +23,8 @@ import (
 
 const usage = `usage: scripts/lab COMMAND
 
-  up [--nodes N] [--fence-action off|reboot]   bring a cluster up (2 to 5 nodes)
+  up [--nodes N] [--fence-action off|reboot] [--bare]
+                               bring a cluster up (2 to 5 nodes); bare: without registrard
   down                         remove it, whatever state it is in
   status [--json]              nodes, roles, positions, virtual address
   vip                          the virtual address
@@ -147,6 +148,7 @@ func (c *cli) up(ctx context.Context, args []string) error {
 	f.IntVar(&o.Nodes, "nodes", 0, "")
 	f.StringVar(&o.FenceAction, "fence-action", "off", "")
 	f.IntVar(&o.DiskMiB, "disk", lab.DiskMiBDefault, "")
+	f.BoolVar(&o.Bare, "bare", false, "")
 	f.StringVar(&o.Product.Registrard, "registrard", "", "")
 	f.StringVar(&o.Product.Agent, "agent", "", "")
 	f.StringVar(&o.Product.Config, "config", "", "")

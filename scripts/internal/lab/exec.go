@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -22,6 +23,12 @@ const firstNamespaceFD = 3
 
 // execWaitDelay is how long Exec waits for output after its command has ended.
 const execWaitDelay = time.Second
+
+// outerScript joins the node's cgroups, which are the arguments before "--", and goes on
+// to nsenter(1). It must happen outside: a cgroup namespace may be a wall.
+const outerScript = `while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done
+shift
+exec nsenter "$@"`
 
 // enterScript closes the namespaces' descriptors, goes back to the caller's directory
 // where the node has it too, and becomes the command.
@@ -41,7 +48,14 @@ func (l *Lab) Command(ctx context.Context, node string, args ...string) (cmd *ex
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd = exec.CommandContext(ctx, "nsenter", enterArgs(args)...)
+	full, err := l.enterArgs(node, args)
+	if err != nil {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+		return nil, nil, err
+	}
+	cmd = exec.CommandContext(ctx, full[0], full[1:]...)
 	cmd.ExtraFiles = files
 	return cmd, func() {
 		for _, f := range files {
@@ -50,8 +64,18 @@ func (l *Lab) Command(ctx context.Context, node string, args ...string) (cmd *ex
 	}, nil
 }
 
-func enterArgs(args []string) []string {
-	var full []string
+// enterArgs returns the whole command line: join the node's cgroups, enter its
+// namespaces, run args.
+func (l *Lab) enterArgs(node string, args []string) ([]string, error) {
+	found, err := cgroupMounts()
+	if err != nil {
+		return nil, err
+	}
+	full := []string{"/bin/sh", "-c", outerScript, "sh"}
+	for _, c := range found {
+		full = append(full, filepath.Join(c.dir, cgroupParent, l.name, node))
+	}
+	full = append(full, "--")
 	for i, o := range nsenterOptions {
 		full = append(full, fmt.Sprintf("--%s=/proc/self/fd/%d", o, firstNamespaceFD+i))
 	}
@@ -59,7 +83,7 @@ func enterArgs(args []string) []string {
 	if err != nil {
 		dir = "/"
 	}
-	return append(append(full, "--", "/bin/sh", "-c", enterScript, "sh", dir), args...)
+	return append(append(full, "--", "/bin/sh", "-c", enterScript, "sh", dir), args...), nil
 }
 
 // Exec runs a command in a node and returns what it wrote to its standard output; the
@@ -89,7 +113,7 @@ func (l *Lab) Replace(node string, args ...string) error {
 	if len(args) == 0 {
 		return errors.New("no command given")
 	}
-	nsenter, err := exec.LookPath("nsenter")
+	full, err := l.enterArgs(node, args)
 	if err != nil {
 		return err
 	}
@@ -109,7 +133,7 @@ func (l *Lab) Replace(node string, args ...string) error {
 			return err
 		}
 	}
-	return unix.Exec(nsenter, append([]string{"nsenter"}, enterArgs(args)...), os.Environ())
+	return unix.Exec(full[0], full, os.Environ())
 }
 
 // InNetwork runs f on a thread that is in a node's network namespace; sockets that f

@@ -114,3 +114,18 @@ func (l *Lab) writeConfig(c *Config) error {
 	}
 	return os.WriteFile(l.configPath(), append(raw, '\n'), 0o644)
 }
+
+// Names returns the labs that are, or were, on this machine.
+func Names() ([]string, error) {
+	entries, err := os.ReadDir(runRoot)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os/exec"
 	"strings"
 
@@ -76,10 +77,14 @@ func (p *port) unplug() error {
 	return nil
 }
 
-// remove deletes the veth pair; it may be gone already.
+// remove deletes the veth pair. The kernel may do that by itself at the same time, since
+// the node's network namespace is going away.
 func (p *port) remove() error {
 	err := ip("link del " + p.veth())
-	if err != nil && strings.Contains(err.Error(), "Cannot find device") {
+	if err == nil {
+		return nil
+	}
+	if _, lookup := net.InterfaceByName(p.veth()); lookup != nil {
 		return nil
 	}
 	return err

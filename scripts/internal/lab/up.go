@@ -33,6 +33,7 @@ type UpOptions struct {
 	Nodes       int    // 0: NodesDefault
 	FenceAction string // "off" (the default) or "reboot"
 	DiskMiB     int    // 0: DiskMiBDefault
+	Bare        bool   // a cluster without the product
 	Product     Product
 	Progress    io.Writer // one line a step
 }
@@ -75,6 +76,11 @@ func (l *Lab) Up(ctx context.Context, o UpOptions) error {
 func (l *Lab) prepare(ctx context.Context, o *UpOptions) (*Config, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the lab makes namespaces and mounts: run it as root")
+	}
+	if o.Bare {
+		o.Product = Product{}
+	} else if o.Product.Registrard == "" || o.Product.Agent == "" || o.Product.Config == "" || o.Product.CRM == "" {
+		return nil, errors.New("no product given: start the lab with scripts/lab, or with --bare")
 	}
 	cfg := &Config{Name: l.name, Nodes: o.Nodes, FenceAction: o.FenceAction, DiskMiB: o.DiskMiB, CRM: o.Product.CRM, Product: o.Product.Registrard != ""}
 	if cfg.Nodes == 0 {
