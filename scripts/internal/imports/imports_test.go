@@ -53,6 +53,10 @@ func list(t *testing.T) []pkg {
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "sipha/...")
 	out, err := cmd.Output()
 	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
 		t.Fatalf("go list: %v", err)
 	}
 	var pkgs []pkg
