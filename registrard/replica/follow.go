@@ -49,8 +49,8 @@ func (c *Core) onAppend(p *peer, a *Append) {
 	if c.lead != nil {
 		c.delivered(a)
 	}
-	if a.To != 0 && a.To != c.cfg.Self.Node {
-		return
+	if a.To != 0 && a.To != c.cfg.Self.Node || c.join != nil {
+		return // not for us, or our log is about to be replaced
 	}
 	ok := c.accept(a.Prev, a.Entries, true)
 	if c.lead != nil {

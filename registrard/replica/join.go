@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"sipha/registrard/location"
@@ -132,7 +133,7 @@ func (c *Core) onSnapshotAbort(p *peer, m *SnapshotAbort) {
 // onInstalled goes on from the content that has replaced ours.
 func (c *Core) onInstalled(ev Installed) {
 	c.join = nil
-	c.pending = nil
+	c.pending = slices.DeleteFunc(c.pending, func(p pendingWrite) bool { return p.promise == (location.Epoch{}) })
 	c.follow.stage, c.follow.stageCut = nil, 0
 	c.differs = false
 	promised, stored := c.promised, c.promiseStored
