@@ -122,6 +122,9 @@ func (d Directory) Command() (Command, error) {
 	return c, nil
 }
 
+// SetCommand remembers how the daemon was, or would have been, started.
+func (d Directory) SetCommand(c Command) error { return d.writeJSON(commandFile, c) }
+
 // cgroup gives the daemon's cgroup, where it has one.
 func (d Directory) cgroup() cgroup {
 	b, err := d.read(cgroupFile)

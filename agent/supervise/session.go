@@ -78,7 +78,7 @@ func (s *Session) Start(ctx context.Context, command Command) error {
 	if err := s.Dir.Clear(); err != nil {
 		return err
 	}
-	if err := s.Dir.writeJSON(commandFile, command); err != nil {
+	if err := s.Dir.SetCommand(command); err != nil {
 		return err
 	}
 	return s.wait(ctx, command.Log, nil)

@@ -80,11 +80,12 @@ func (u *Unit) Find(ctx context.Context) (State, error) {
 	switch s.active {
 	case "active", "activating", "reloading", "deactivating":
 		return u.running(s.mainPID)
-	case "failed":
-	default: // inactive
-		if !s.ranOnce || s.load == "not-found" {
-			return State{Phase: Absent}, nil
-		}
+	}
+	if p, err := u.Dir.Process(); err == nil && p.Alive() {
+		return State{Phase: Running, Process: p}, nil // started by hand, and taken over
+	}
+	if s.active != "failed" && (!s.ranOnce || s.load == "not-found") {
+		return State{Phase: Absent}, nil
 	}
 	if !u.Dir.has(commandFile) {
 		return State{Phase: Absent}, nil // it ran for somebody else, or was stopped by us and forgotten
@@ -204,7 +205,7 @@ func (u *Unit) prepare(command Command) error {
 	if err := u.Dir.Clear(); err != nil {
 		return err
 	}
-	if err := u.Dir.writeJSON(commandFile, command); err != nil {
+	if err := u.Dir.SetCommand(command); err != nil {
 		return err
 	}
 	line := argumentsVariable + "=\"" + strings.Join(command.Args, " ") + "\"\n"
@@ -261,7 +262,7 @@ func (u *Unit) Stop(ctx context.Context, grace time.Duration) error {
 			u.Log.Warn("kill unit", "unit", u.Name, "error", err)
 		}
 	}
-	if err := end(ctx, u.Log, found.Process, cgroup{}, 0); err != nil {
+	if err := end(ctx, u.Log, found.Process, cgroup{}, grace); err != nil { // only one that is not the unit's is there still
 		return err
 	}
 	if s, err := askState(ctx, m, u.Name); err == nil && s.active == "failed" {

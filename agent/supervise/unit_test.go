@@ -262,6 +262,38 @@ func TestUnitWithoutSystemd(t *testing.T) {
 	}
 }
 
+// TestUnitTakesOver finds and stops a daemon that somebody has started by hand, beside systemd.
+func TestUnitTakesOver(t *testing.T) {
+	t.Parallel()
+	m := &manager{}
+	u, _ := newUnit(t, m)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand := exec.Command(self, "play-daemon", "stay")
+	if err := byHand.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- byHand.Wait() }()
+	p, err := supervise.Identify(byHand.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(u.Dir.Create(), u.Dir.SetProcess(p)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := u.Find(t.Context())
+	if err != nil || got.Phase != supervise.Running || got.Process != p {
+		t.Errorf("found: %+v, %v", got, err)
+	}
+	if err := u.Stop(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+}
+
 func TestUnitFindEnded(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
