@@ -19,6 +19,8 @@ const (
 	ErrTryAgain Code = 6
 	// ErrInvalidParam: an argument that Corosync does not take.
 	ErrInvalidParam Code = 7
+	// ErrNoMemory: out of memory, here or in Corosync.
+	ErrNoMemory Code = 8
 	// ErrBadHandle: the connection is gone.
 	ErrBadHandle Code = 9
 	// ErrAccess: this user may not talk to Corosync.
@@ -35,7 +37,7 @@ const (
 
 // Codes of this package.
 const (
-	// ErrClosed: Close was called, or Leave.
+	// ErrClosed: Close was called, or the group was left on request.
 	ErrClosed Code = 1000 + iota
 	// ErrSlowConsumer: Next was not called for so long that the events waiting
 	// for it went over a limit. They are dropped and the group is left.
@@ -46,6 +48,10 @@ const (
 	ErrNoQuorumProvider
 	// ErrCorrupt: an event that cannot be read. It is a defect, not a state.
 	ErrCorrupt
+	// ErrEvicted: Corosync has removed this process from the group unasked.
+	ErrEvicted
+	// ErrNoStack: threads have less stack than Corosync's libraries need.
+	ErrNoStack
 	// ErrNotBuilt: built without cgo, or not for Linux.
 	ErrNotBuilt
 )
@@ -61,6 +67,8 @@ func (c Code) Error() string {
 		return "try again"
 	case ErrInvalidParam:
 		return "invalid argument"
+	case ErrNoMemory:
+		return "out of memory"
 	case ErrBadHandle:
 		return "bad handle"
 	case ErrAccess:
@@ -83,6 +91,10 @@ func (c Code) Error() string {
 		return "corosync has no quorum provider"
 	case ErrCorrupt:
 		return "unreadable event"
+	case ErrEvicted:
+		return "evicted from the group"
+	case ErrNoStack:
+		return "stack of threads too small"
 	case ErrNotBuilt:
 		return "built without cgo"
 	}
@@ -96,6 +108,8 @@ func (c Code) hint() string {
 		return "start corosync and see that it stays up"
 	case ErrAccess:
 		return "name this user in a file under uidgid.d beside corosync.conf, see corosync.conf(5)"
+	case ErrNoStack:
+		return "raise the limit of the stack (LimitSTACK, ulimit -s) to 2 MiB or more"
 	case ErrNoQuorumProvider:
 		return "set quorum.provider: corosync_votequorum in corosync.conf"
 	}
@@ -122,11 +136,5 @@ func (e *Error) Error() string {
 // Unwrap returns the Code, for errors.Is.
 func (e *Error) Unwrap() error { return e.Code }
 
-// opError wraps a Code; nil stays nil.
-func opError(op string, c Code) error {
-	const csOK = 1 // CS_OK; zero is no value of cs_error_t
-	if c == csOK || c == 0 {
-		return nil
-	}
-	return &Error{Op: op, Code: c}
-}
+// closed returns the error of an operation on what was closed.
+func closed(op string) error { return &Error{Op: op, Code: ErrClosed} }

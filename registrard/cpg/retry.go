@@ -19,7 +19,10 @@ const (
 // doubling, with half of it left to chance. Do not call it where events are
 // handled: what lifts the refusal may be among them.
 func Retry(ctx context.Context, try func() error) error {
-	wait := retryMin
+	return retry(ctx, retryMin, retryMax, try)
+}
+
+func retry(ctx context.Context, wait, longest time.Duration, try func() error) error {
 	for {
 		err := try()
 		if !errors.Is(err, ErrTryAgain) {
@@ -32,7 +35,7 @@ func Retry(ctx context.Context, try func() error) error {
 			timer.Stop()
 			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
 		}
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, longest)
 	}
 }
 
