@@ -157,28 +157,36 @@ func (c *content) due(grace Time, added int64) (Time, bool) {
 	return first, found
 }
 
-// expired returns the change that takes away what has run out, or nil. A binding that may have run out within a tombstone's life of
-// the REGISTER that set it is buried.
+// expired returns the change that takes away what has run out, as far as it fits into one, or nil. A binding that may have run out
+// within a tombstone's life of the REGISTER that set it is buried.
 func (c *content) expired(aor AOR, now, grace Time, added int64, p *Policy) *BindingsChange {
 	ch := BindingsChange{AOR: aor, Cause: CauseExpired}
+	size := len(aor) + rowHead
 	for i := range c.rows {
 		r := &c.rows[i]
 		if max(r.expires, grace) > now {
 			continue
 		}
-		ch.Remove = append(ch.Remove, r.contact())
+		b := r.binding()
+		if size += removing(b.Contact, b.CallID); size > ChangeBytesMax {
+			break
+		}
+		ch.Remove = append(ch.Remove, b.Contact)
 		if p.TombstoneLife > int64(p.ExpiresMin)*1000 {
-			ch.Bury = append(ch.Bury, Tombstone{
-				Contact: r.contact(), CallID: r.binding().CallID, CSeq: r.cseq, Until: now + Time(p.TombstoneLife),
-			})
+			t := Tombstone{Contact: b.Contact, CallID: b.CallID, CSeq: r.cseq, Until: now + Time(p.TombstoneLife)}
+			ch.Bury = append(ch.Bury, t)
 		}
 	}
 	for i := range c.tombs {
 		t := &c.tombs[i]
 		buried := slices.ContainsFunc(ch.Bury, func(b Tombstone) bool { return b.Contact == t.contact && b.CallID == t.callID })
-		if t.until+Time(added) <= now && !buried {
-			ch.Forget = append(ch.Forget, TombstoneKey{Contact: t.contact, CallID: t.callID})
+		if t.until+Time(added) > now || buried {
+			continue
 		}
+		if size += removing(t.contact, t.callID); size > ChangeBytesMax {
+			break
+		}
+		ch.Forget = append(ch.Forget, TombstoneKey{Contact: t.contact, CallID: t.callID})
 	}
 	if ch.Remove == nil && ch.Forget == nil {
 		return nil

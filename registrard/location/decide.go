@@ -49,6 +49,8 @@ func Decide(v View, r *Request, now Time, p *Policy) (*BindingsChange, Answer) {
 		return nil, refusal
 	case d.done > 0:
 		return nil, d.answer() // a retransmission
+	case d.change.large() || len(d.change.Put) > 0 && d.clearing() > ChangeBytesMax:
+		return nil, Answer{Status: statusForbidden, Reason: "Too Many Long Contacts", Time: now}
 	}
 	return d.change, d.answer()
 }
@@ -88,21 +90,66 @@ func (d *decision) refuse() (Answer, bool) {
 	return a, true
 }
 
-// bounded tells whether a row that the request makes can be encoded.
+// bounded tells whether the rows that the request makes keep to the limits.
 func (r *Request) bounded() bool {
-	for _, s := range [...]string{string(r.AOR), r.CallID, r.Received, r.Socket, r.UserAgent} {
-		if len(s) > StringBytesMax {
+	shared := len(r.AOR) + len(r.CallID) + len(r.Received) + len(r.Socket) + len(r.UserAgent)
+	for _, p := range r.Path {
+		if !validPath(p) {
 			return false
 		}
+		shared += len(p)
 	}
 	for i := range r.Contacts {
 		c := &r.Contacts[i]
-		if len(c.Params) > StringBytesMax || len(c.Instance) > StringBytesMax || c.Q < -1 || c.Q > 1000 {
+		if c.Q < -1 || c.Q > 1000 || shared+len(c.URI)+len(c.Params)+len(c.Instance) > rowTextMax {
 			return false
 		}
 	}
-	return len(r.Path) <= PathMax && !slices.ContainsFunc(r.Path, func(p string) bool { return len(p) > StringBytesMax })
+	return len(r.CallID) <= CallIDBytesMax && len(r.Path) <= PathMax && shared <= rowTextMax
 }
+
+// rowTextMax leaves room for the lengths and numbers of an encoded row, and keeps every string below StringBytesMax.
+const rowTextMax = StringBytesMax
+
+// validPath wants what a list of lines can hold, so that a database may keep Path as one.
+func validPath(p string) bool { return p != "" && strings.IndexByte(p, '\n') < 0 }
+
+// large tells whether the change is too large for one message of the group.
+func (c *BindingsChange) large() bool {
+	n := len(c.AOR)
+	for _, contact := range c.Remove {
+		n += len(contact)
+	}
+	for i := range c.Put {
+		b := &c.Put[i]
+		n += len(b.Contact) + len(b.Params) + len(b.CallID) + len(b.Received) + len(b.Socket) + len(b.UserAgent) + len(b.Instance) + rowHead
+		for _, p := range b.Path {
+			n += len(p) + rowHead/PathMax
+		}
+	}
+	for i := range c.Bury {
+		n += len(c.Bury[i].Contact) + len(c.Bury[i].CallID) + rowHead
+	}
+	for i := range c.Forget {
+		n += len(c.Forget[i].Contact) + len(c.Forget[i].CallID) + rowHead
+	}
+	return n > ChangeBytesMax
+}
+
+// clearing is at least what the change takes that removes all that is held.
+func (d *decision) clearing() int {
+	n := len(d.r.AOR) + len(StarContact) + CallIDBytesMax + rowHead
+	for i := range d.held {
+		n += removing(d.held[i].Contact, d.held[i].CallID)
+	}
+	return n
+}
+
+// removing is at least what it takes to remove and bury a binding.
+func removing(contact, callID string) int { return 2*len(contact) + len(callID) + rowHead }
+
+// rowHead is more than the lengths and numbers of any row take.
+const rowHead = 64
 
 // repeats tells whether two contacts of the request would stand for the same binding, so that their order decided.
 func (r *Request) repeats() bool {

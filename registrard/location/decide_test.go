@@ -411,10 +411,12 @@ func TestBadContacts(t *testing.T) {
 		"same flow": {CallID: "a", CSeq: 1, Expires: -1, Contacts: []location.Contact{
 			{URI: desk, Expires: -1, Instance: "urn:uuid:1", RegID: 1}, {URI: mobile, Expires: -1, Instance: "URN:UUID:1", RegID: 1},
 		}},
-		"long Call-ID": register(long, 1, desk),
-		"long params":  {CallID: "a", CSeq: 1, Expires: -1, Contacts: []location.Contact{{URI: desk, Expires: -1, Params: long}}},
-		"q":            {CallID: "a", CSeq: 1, Expires: -1, Contacts: []location.Contact{{URI: desk, Expires: -1, Q: 1001}}},
-		"long Path":    {CallID: "a", CSeq: 1, Expires: -1, Path: make([]string, location.PathMax+1), Contacts: register("a", 1, desk).Contacts},
+		"long Call-ID":      register(long, 1, desk),
+		"path of two lines": {CallID: "a", CSeq: 1, Expires: -1, Path: []string{"<sip:a>\n"}, Contacts: register("a", 1, desk).Contacts},
+		"empty path":        {CallID: "a", CSeq: 1, Expires: -1, Path: []string{""}, Contacts: register("a", 1, desk).Contacts},
+		"long params":       {CallID: "a", CSeq: 1, Expires: -1, Contacts: []location.Contact{{URI: desk, Expires: -1, Params: long}}},
+		"q":                 {CallID: "a", CSeq: 1, Expires: -1, Contacts: []location.Contact{{URI: desk, Expires: -1, Q: 1001}}},
+		"long Path":         {CallID: "a", CSeq: 1, Expires: -1, Path: make([]string, location.PathMax+1), Contacts: register("a", 1, desk).Contacts},
 	} {
 		r := newRegistrar(t)
 		if change, a := r.do(req); a.Status != 400 || change != nil {
@@ -518,5 +520,67 @@ func TestFind(t *testing.T) {
 	r.want(register("a", 1, desk), 200, desk)
 	if l := location.Find(r.state, alice, r.now); !l.Known || len(l.Bindings) != 1 {
 		t.Errorf("bindings without a user are found as %+v", l)
+	}
+}
+
+func TestWhatIsTooMuchForOneMessage(t *testing.T) {
+	t.Parallel()
+	r := newRegistrar(t)
+	r.p.ContactsMax = location.RequestContactsMax
+	many := make([]string, location.RequestContactsMax)
+	for i := range many {
+		many[i] = fmt.Sprintf("sip:c@192.0.2.1:%d", i+1)
+	}
+	req := register("a", 1, many...)
+	req.Path = []string{strings.Repeat("x", location.ChangeBytesMax/len(many))}
+	change, a := r.do(req)
+	if a.Status != 403 || change != nil {
+		t.Errorf("status is %d", a.Status)
+	}
+	req.Path[0] = req.Path[0][:len(req.Path[0])-500]
+	if change, a = r.do(req); a.Status != 200 {
+		t.Fatalf("status is %d %s", a.Status, a.Reason)
+	}
+	if n := len(location.AppendChange(nil, change)); n > location.ChangeBytesMax {
+		t.Errorf("the change takes %d bytes", n)
+	}
+}
+
+// Whatever is registered one by one, "Contact: *" can remove, and expiry too, in changes that fit into a message.
+func TestLongContactsCanBeRemoved(t *testing.T) {
+	t.Parallel()
+	r := newRegistrar(t)
+	r.p.ContactsMax, r.p.ExpiresMin = location.BindingsMax, 1
+	n := 0
+	for ; n < location.BindingsMax; n++ {
+		callID := fmt.Sprint(strings.Repeat("c", location.CallIDBytesMax-3), 100+n)
+		if _, a := r.do(register(callID, 1, "sip:"+strings.Repeat("u", 900)+fmt.Sprint(n)+"@192.0.2.1")); a.Status != 200 {
+			if a.Status != 403 {
+				t.Fatalf("status is %d %s", a.Status, a.Reason)
+			}
+			break
+		}
+	}
+	if n < 10 || n == location.BindingsMax {
+		t.Fatalf("%d long contacts are taken", n)
+	}
+	change, a := location.Decide(r.state, &location.Request{AOR: alice, CallID: strings.Repeat("z", 512), CSeq: 1, Star: true}, r.now, &r.p)
+	if a.Status != 200 || len(location.AppendChange(nil, change)) > location.ChangeBytesMax {
+		t.Errorf("removal of all is answered %d %s", a.Status, a.Reason)
+	}
+	r.now += 10_000_000
+	o := location.NewOverlay(r.state)
+	for range 3 {
+		for _, c := range o.Expired(r.now, &r.p, 10) {
+			if size := len(location.AppendChange(nil, c)); size > location.ChangeBytesMax {
+				t.Errorf("an expiry takes %d bytes", size)
+			}
+			r.apply(c)
+			o.Reset()
+		}
+		r.now += location.Time(r.p.TombstoneLife)
+	}
+	if c := r.state.Counts(); c.Bindings != 0 || c.Tombstones != 0 {
+		t.Errorf("left: %+v", c)
 	}
 }

@@ -28,6 +28,42 @@ func (s sum) digest() Digest {
 	return d
 }
 
+// Hasher adds up the Digest of content that stands somewhere else than in a State, such as a database's tables: Add it as the changes
+// that Rebuild gives. The zero Hasher has seen nothing.
+type Hasher struct {
+	general
+	sum sum
+}
+
+// Add adds the rows that the change puts. A change that takes rows away is none of Rebuild's.
+func (h *Hasher) Add(c Change) {
+	switch c := c.(type) {
+	case *BindingsChange:
+		for i := range c.Put {
+			r := newRow(c.AOR, &c.Put[i])
+			h.sum.add(r.hash())
+		}
+		for i := range c.Bury {
+			t := newTomb(&c.Bury[i], h.added)
+			h.sum.add(hashTombstone(c.AOR, &t))
+		}
+	case *UserChange:
+		h.sum.add(hashUser(c.User.AOR, packUser(&c.User)))
+	case *KeyChange:
+		h.setKey(&h.sum, c)
+	case *VotersChange:
+		h.setVoters(&h.sum, c)
+	case *OutcomeChange:
+		o := keptOutcome(c, h.added)
+		h.sum.add(hashOutcome(&o))
+	case *TimeChange:
+		h.setTime(&h.sum, c)
+	}
+}
+
+// Digest returns the digest of what was added.
+func (h *Hasher) Digest() Digest { return h.sum.digest() }
+
 // The tables, as tags of the rows that are hashed: the first byte of every hashed encoding. Changing an encoding changes every
 // digest, so that nodes of two versions would take each other for diverged: it needs a new version of the group's protocol.
 const (

@@ -93,7 +93,9 @@ func (d *decoder) fixedPart() Binding {
 	if n := d.count(PathMax); n > 0 {
 		b.Path = make([]string, n)
 		for i := range b.Path {
-			b.Path[i] = d.string()
+			if b.Path[i] = d.string(); !validPath(b.Path[i]) {
+				d.fail("path value")
+			}
 		}
 	}
 	b.Received = d.string()

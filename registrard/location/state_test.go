@@ -85,6 +85,15 @@ func rebuilt(s *location.State) *location.State {
 	return fresh
 }
 
+// hashed adds another's content up without a State.
+func hashed(s *location.State) location.Digest {
+	var h location.Hasher
+	for c := range s.Rebuild() {
+		h.Add(c)
+	}
+	return h.Digest()
+}
+
 // content is everything that a View and a State show.
 func content(s *location.State) []location.Change { return slices.Collect(s.Rebuild()) }
 
@@ -125,6 +134,9 @@ func TestOverlayAgreesWithState(t *testing.T) {
 		}
 		overlay.Reset()
 		compareViews(t, overlay, state)
+		if got := hashed(state); got != state.Digest() {
+			t.Fatalf("hashed without a State: %s, want %s", got, state.Digest())
+		}
 		if fresh := rebuilt(state); fresh.Digest() != state.Digest() || fresh.Counts() != state.Counts() {
 			t.Fatalf("rebuilt: digest %s, counts %+v; want %s, %+v", fresh.Digest(), fresh.Counts(), state.Digest(), state.Counts())
 		}
