@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// docType names the DTD of resource-agents, which ocf-tester validates against and which knows OCF 1.0 only. In XML the first
+// prolog names the DTD of resource-agents, which ocf-tester validates against and which knows OCF 1.0 only. In XML the first
 // declaration of an attribute wins and the internal subset is read first, so the declarations here teach it the attributes of 1.1.
-const docType = `<!DOCTYPE resource-agent SYSTEM "ra-api-1.dtd" [
+//
+// The XML declaration names no encoding: crmsh reads the document as text, and its parser refuses a text that declares one.
+const prolog = `<?xml version="1.0"?>
+<!DOCTYPE resource-agent SYSTEM "ra-api-1.dtd" [
 <!ATTLIST parameter unique-group CDATA #IMPLIED reloadable (0|1) "0">
 <!ATTLIST action name CDATA #REQUIRED>
 ]>
@@ -67,7 +70,7 @@ func (m Metadata) Encode(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("encode metadata: %w", err)
 	}
-	if _, err := fmt.Fprintf(w, "%s%s%s\n", xml.Header, docType, body); err != nil {
+	if _, err := fmt.Fprintf(w, "%s%s\n", prolog, body); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
 	return nil
