@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	gosiplog "github.com/ghettovoice/gosip/log"
 	gosip "github.com/ghettovoice/gosip/sip"
@@ -50,6 +51,37 @@ func (l *layer) deliver(req gosip.Request) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// barrier is a response to nothing that tells when gosip looks at it.
+type barrier struct {
+	gosip.Response
+	once    sync.Once
+	reached chan struct{}
+}
+
+// Fields is the first thing that gosip asks a message for.
+func (b *barrier) Fields() gosiplog.Fields {
+	b.once.Do(func() { close(b.reached) })
+	return b.Response.Fields()
+}
+
+// quiesce waits, for as long as the limit, until gosip has done with everything that was delivered: it takes one message after the
+// other, so it has when it takes one more. Nothing may be delivered any more. Shut down in the midst of a message, gosip closes
+// channels that it is sending on.
+func (l *layer) quiesce(limit time.Duration) {
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	b := &barrier{Response: gosip.NewResponse("", "SIP/2.0", 200, "", nil, "", nil), reached: make(chan struct{})}
+	select {
+	case l.messages <- b:
+	case <-timeout.C:
+		return
+	}
+	select {
+	case <-b.reached:
+	case <-timeout.C:
 	}
 }
 

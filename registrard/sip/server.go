@@ -115,6 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 	drained := s.drain()
 	s.completions.close()
 	workers.Wait()
+	s.layer.quiesce(s.limits.DrainTimeout)
 	s.stack.Shutdown()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.DrainTimeout)
 	defer cancel()
