@@ -240,7 +240,17 @@ func (p *phone) ask(authorization string, contacts ...string) *response {
 	p.t.Helper()
 	p.cseq++
 	p.send(p.text(authorization, contacts...))
-	return p.read()
+	return p.final()
+}
+
+// final reads the next final response. On a busy machine a 100 may come before it.
+func (p *phone) final() *response {
+	p.t.Helper()
+	r := p.read()
+	for r.status < 200 {
+		r = p.read()
+	}
+	return r
 }
 
 // register asks, and once more with credentials when it is challenged, as phones do. A nonce that works is used again.
@@ -293,10 +303,10 @@ func wantStatus(t testing.TB, r *response, want int) {
 	}
 }
 
-// wantNext reads one response.
+// wantNext reads the next final response.
 func (p *phone) wantNext(status int) *response {
 	p.t.Helper()
-	r := p.read()
+	r := p.final()
 	wantStatus(p.t, r, status)
 	return r
 }
@@ -308,4 +318,12 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatal("not in time: " + what)
 		}
 	}
+}
+
+// wantOutcome waits until so many messages have ended so: a message is counted once its answer is on its way.
+func wantOutcome(t testing.TB, s *testServer, o Outcome, want uint64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d %s %v, there are %d", want, o.Class(), o, s.Counters().Outcome(o)), func() bool {
+		return s.Counters().Outcome(o) == want
+	})
 }

@@ -49,13 +49,13 @@ func TestInvite(t *testing.T) {
 			t.Errorf("contacts %q, want %q", got, want)
 		}
 		if network == "udp" {
-			again := p.read() // timer G, until the ACK
+			again := p.final() // timer G, until the ACK
 			if again.text != r.text {
 				t.Errorf("the repeated response differs:\n%s\n%s", r.text, again.text)
 			}
 		}
 		p.ack(r)
-		eventually(t, "the ACK is taken", func() bool { return s.Counters().Outcome(AcceptedAck) == 1 })
+		wantOutcome(t, s, AcceptedAck, 1)
 		if n := s.Transactions(); n != 1 {
 			t.Errorf("%d transactions, want 1", n)
 		}
@@ -133,9 +133,7 @@ func TestLookupNeedsTrustOrCredentials(t *testing.T) {
 		wantStatus(t, r, want)
 		p.ack(r)
 	}
-	if n := s.Counters().Outcome(AcceptedTransaction); n != 3 {
-		t.Errorf("%d transactions, want 3: a challenge must not cost one", n)
-	}
+	wantOutcome(t, s, AcceptedTransaction, 3)
 }
 
 func TestCancel(t *testing.T) {
@@ -156,7 +154,7 @@ func TestCancel(t *testing.T) {
 		cancel.send(cancel.text(""))
 		statuses := map[int]string{}
 		for len(statuses) < 2 {
-			r := p.read()
+			r := p.final()
 			statuses[r.status] = r.get("To")
 			if r.status == 487 {
 				p.ack(r)
@@ -167,7 +165,7 @@ func TestCancel(t *testing.T) {
 		}
 		// Now the transaction has its final response: a CANCEL changes nothing, but is answered.
 		cancel.send(cancel.text(""))
-		for r := p.read(); r.status != 200; r = p.read() {
+		for r := p.final(); r.status != 200; r = p.final() {
 			p.ack(r)
 		}
 		close(release)
@@ -189,9 +187,7 @@ func TestTransactionLimit(t *testing.T) {
 	if r.get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	if n := s.Counters().Outcome(RejectedBusy); n != 1 {
-		t.Errorf("%d were too many, want 1", n)
-	}
+	wantOutcome(t, s, RejectedBusy, 1)
 	p.method = "OPTIONS"
 	p.uri = "sip:example.org"
 	wantStatus(t, p.ask(""), 200) // a health check needs no transaction
@@ -213,9 +209,7 @@ func TestRetransmittedRequest(t *testing.T) {
 			if again := p.wantNext(480); again.text != first.text {
 				t.Errorf("answers differ:\n%s\n%s", first.text, again.text)
 			}
-			if n := s.Counters().Outcome(AcceptedTransaction); n != 1 {
-				t.Errorf("%d transactions, want 1", n)
-			}
+			wantOutcome(t, s, AcceptedTransaction, 1)
 		})
 	}
 }
