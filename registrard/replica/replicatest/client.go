@@ -31,7 +31,6 @@ type op struct {
 	acked   time.Duration // with a 2xx; 0: not
 	result  []location.Binding
 	done    bool // acked, refused or given up
-	late    []*attempt
 }
 
 type opKind uint8
@@ -118,10 +117,13 @@ func (ph *phone) attempt(o *op, n int) {
 	})
 }
 
-// finish goes on to the next op.
+// finish goes on to the next op. Once the faults are over, one answer is enough.
 func (ph *phone) finish(o *op) {
-	if !o.done {
-		o.done = true
+	if o.done {
+		return
+	}
+	o.done = true
+	if f := ph.s.faults; !f.calm || !ph.answeredSince(f.calmFrom) {
 		ph.s.after(ph.s.between(thinkUsual/10, 2*thinkUsual), ph.next)
 	}
 }

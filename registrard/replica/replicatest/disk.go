@@ -256,6 +256,8 @@ func (d *disk) boot() replica.Boot {
 
 // setAside gives the machine an empty database with another name. The promise stays: it lies outside.
 func (d *disk) setAside() {
+	gone := *d
+	d.m.s.oracle.lost[d.id] = &gone
 	d.life++
 	d.id = location.DiskID(d.m.s.name())
 	d.synced, d.written = database{content: location.NewState()}, logFile{}

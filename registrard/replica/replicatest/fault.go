@@ -9,9 +9,10 @@ import (
 
 // faults breaks things at random, and repairs them after a while.
 type faults struct {
-	s     *Sim
-	calm  bool
-	wiped bool
+	s        *Sim
+	calm     bool
+	calmFrom time.Duration
+	wiped    bool
 }
 
 // faultTick is how often chance is asked.
@@ -214,8 +215,8 @@ func (f *faults) promoter(*machine) { f.s.promoter.err() }
 
 // end repairs everything.
 func (f *faults) end() {
-	f.calm = true
 	s := f.s
+	f.calm, f.calmFrom = true, s.now
 	s.trace("net   all is well from here")
 	s.world.Heal()
 	for _, m := range s.machines {

@@ -25,6 +25,8 @@ type oracle struct {
 	history []record // of every 2xx, for the check of linearizability
 	commits int
 	asides  int
+	// lost are the databases that are gone: who wiped it had held what it held.
+	lost map[location.DiskID]*disk
 	// corrupted: a content has changed by itself. If it was the primary's, the log's digests are wrong from there on.
 	corrupted bool
 }
@@ -52,7 +54,7 @@ type record struct {
 func newOracle(s *Sim) *oracle {
 	return &oracle{
 		s: s, entries: map[entryKey]*location.Entry{},
-		grants: map[location.DiskID]location.Epoch{}, decoded: map[entryKey][]location.Change{},
+		grants: map[location.DiskID]location.Epoch{}, lost: map[location.DiskID]*disk{}, decoded: map[entryKey][]location.Change{},
 	}
 }
 
@@ -176,7 +178,11 @@ func (o *oracle) firstCommit(p *shell, e *location.Entry) {
 // holders counts the voters on whose platters an entry lies.
 func (o *oracle) holders(at location.Position, voters []location.Voter) (have, of int) {
 	for _, v := range voters {
-		if d := o.s.machine(v.Node).disk; d.id == v.Disk && d.holds(at) {
+		d := o.s.machine(v.Node).disk
+		if d.id != v.Disk {
+			d = o.lost[v.Disk]
+		}
+		if d != nil && d.holds(at) {
 			have++
 		}
 	}

@@ -77,12 +77,11 @@ func play(seed uint64, opts Options) *Sim {
 		return s
 	}
 	s.faults.end()
-	calm := s.now
 	whole := false
-	s.watch(func() { whole = s.whole(calm) })
-	s.runUntil(calm+s.opts.Calm, func() bool { return whole })
+	s.watch(func() { whole = s.unwhole() == "" })
+	s.runUntil(s.now+s.opts.Calm, func() bool { return whole })
 	if s.err == nil && !whole {
-		s.fail("liveness: %v after the last fault: %s", s.opts.Calm, s.unwhole(calm))
+		s.fail("liveness: %v after the last fault: %s", s.opts.Calm, s.unwhole())
 	}
 	if s.err == nil {
 		s.runUntil(s.now+lateMost+time.Second, nil)
@@ -103,11 +102,8 @@ func (s *Sim) watch(do func()) {
 	})
 }
 
-// whole tells whether the cluster is as it should be: see unwhole.
-func (s *Sim) whole(calm time.Duration) bool { return s.unwhole(calm) == "" }
-
-// unwhole says what is missing: one primary that serves, every machine a synced voter, every phone answered, and nothing under way.
-func (s *Sim) unwhole(calm time.Duration) string {
+// unwhole says what the cluster lacks to be as it should be: one primary that serves, every machine a synced voter, every phone answered, and nothing under way.
+func (s *Sim) unwhole() string {
 	serving := 0
 	for _, m := range s.machines {
 		p := m.shell
@@ -130,7 +126,7 @@ func (s *Sim) unwhole(calm time.Duration) string {
 		return fmt.Sprintf("%d nodes serve", serving)
 	}
 	for _, ph := range s.phones {
-		if !ph.answeredSince(calm) {
+		if !ph.answeredSince(s.faults.calmFrom) {
 			return fmt.Sprintf("phone %d has had no answer", ph.index)
 		}
 	}

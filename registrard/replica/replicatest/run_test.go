@@ -68,7 +68,7 @@ func TestSeeds(t *testing.T) {
 			for seed := *firstFlag; seed < *firstFlag+uint64(n); seed++ {
 				err := replicatest.Run(seed, sc.opts)
 				if err != nil && *allFlag {
-					t.Errorf("seed %d: %v", seed, errors.Unwrap(err))
+					t.Errorf("%s seed %d: %v", sc.name, seed, errors.Unwrap(err))
 				} else if err != nil {
 					t.Fatal(err)
 				}

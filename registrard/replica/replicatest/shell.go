@@ -33,8 +33,7 @@ type shell struct {
 	late     []func() // what waits for the end of a pause
 	dead     bool
 
-	status  replica.Status // as of the last Changed
-	granted location.Epoch // the highest that this process has granted
+	status replica.Status // as of the last Changed
 
 	streams  map[location.NodeID]*stream // snapshots on their way out
 	staging  *staging                    // one on its way in
