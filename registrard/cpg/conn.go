@@ -13,8 +13,8 @@ import (
 )
 
 // closeWait is how long Close waits at most. What is left then goes on behind it
-// and ends by itself.
-const closeWait = 2 * time.Second
+// and ends by itself: libqb takes up to two seconds to notice a hangup.
+const closeWait = time.Second
 
 // stage is how far the one group of a connection is.
 type stage uint8

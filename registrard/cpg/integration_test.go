@@ -17,6 +17,9 @@ import (
 // prompt is how long a call may take that must not wait for Corosync.
 const prompt = time.Second
 
+// pollEvery is the pace of looking for what nothing announces.
+const pollEvery = 20 * time.Millisecond
+
 const group = "registrard:test"
 
 func isQuorum(e cpg.Event) bool { _, ok := e.(cpg.Quorum); return ok }
@@ -84,6 +87,7 @@ func wantPrompt(t *testing.T, what string, o Outcome, limit time.Duration) {
 }
 
 func TestFirstEventsOfAMember(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	m := l.nodes[1].join("a", group)
 	m.until(ring(1, 2, 3))
@@ -108,6 +112,7 @@ func TestFirstEventsOfAMember(t *testing.T) {
 }
 
 func TestOneOrderOnThreeMembers(t *testing.T) {
+	t.Parallel()
 	const each, size = 3000, 200
 	l := newLab(t, 3)
 	ms := l.joinAll()
@@ -150,6 +155,7 @@ func TestOneOrderOnThreeMembers(t *testing.T) {
 }
 
 func TestSizesOfMessages(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	m := l.joinAll()[0]
 	for _, tt := range []struct {
@@ -184,6 +190,7 @@ func TestSizesOfMessages(t *testing.T) {
 }
 
 func TestCorosyncKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	ms := l.joinAll()
 	victim := ms[0]
@@ -211,7 +218,10 @@ func TestCorosyncKilledAndRestarted(t *testing.T) {
 	again := victim.node.join("again", group)
 	again.until(joined(victim.self, cpg.ReasonJoin)) // with the pid it had
 	for _, m := range ms[1:] {
-		m.until(joined(victim.self, cpg.ReasonJoin))
+		// Whether its corosync was back in the ring by then or alone is up to chance.
+		m.until(func(e cpg.Event) bool {
+			return joined(victim.self, cpg.ReasonJoin)(e) || joined(victim.self, cpg.ReasonNodeUp)(e)
+		})
 	}
 	again.until(quorum(true, 1, 2, 3))
 	if o := again.pump(PumpArgs{Count: 10, Size: 100, Window: 1}); !o.ok() {
@@ -225,11 +235,13 @@ func TestCorosyncKilledAndRestarted(t *testing.T) {
 }
 
 func TestCorosyncStopped(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	ms := l.joinAll()
 	victim := ms[0]
+	before := victim.resources()
 	spare := victim.node.join("spare", "another")
-	hangs := victim.node.join("hangs", "a third")
+	other := victim.node.join("other", "a third") // lives through it
 	victim.corosync("SIGSTOP")
 	o := victim.send(TryArgs{Size: 100, Times: 100_000})
 	wantCode(t, "send to a stopped corosync", o, cpg.ErrTryAgain)
@@ -244,14 +256,22 @@ func TestCorosyncStopped(t *testing.T) {
 		wantCode(t, "dial", o, cpg.ErrTimeout)
 		wantPrompt(t, "dial", o, prompt)
 	}
-	before := victim.resources()
 	for _, m := range []*member{victim, spare} {
 		o := m.try("close", prompt)
 		wantCode(t, "close", o, 0)
 		wantPrompt(t, "close", o, 2*prompt)
 	}
-	if after := victim.resources(); after.Goroutines >= before.Goroutines || after.Descriptors >= before.Descriptors {
-		t.Errorf("two closes freed nothing: %+v, then %+v", before, after)
+	// Corosync is still stopped. What hung in it must end: all but the dial, which
+	// has one goroutine and fewer descriptors than a connection.
+	for deadline := time.Now().Add(patience); ; <-time.After(pollEvery) {
+		now := victim.resources()
+		if now.Goroutines <= before.Goroutines+1 && now.Descriptors <= before.Descriptors+3 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("resources leak: %+v, then %+v", before, now)
+			break
+		}
 	}
 	for _, m := range ms[1:] {
 		m.until(left(victim.self, cpg.ReasonNodeDown))
@@ -260,7 +280,7 @@ func TestCorosyncStopped(t *testing.T) {
 	}
 	victim.corosync("SIGCONT")
 	// Its corosync sees the others go and come, and then that its clients are gone.
-	hangs.until(quorum(true, 1, 2, 3))
+	other.until(quorum(true, 1, 2, 3))
 	if o := victim.dial("late", DialArgs{Timeout: patience}); !o.ok() {
 		t.Errorf("dial after SIGCONT: %s", o.Text)
 	}
@@ -271,6 +291,7 @@ func TestCorosyncStopped(t *testing.T) {
 }
 
 func TestPartitionAndMergeOfRings(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	ms := l.joinAll()
 	for _, m := range ms {
@@ -317,11 +338,13 @@ func TestPartitionAndMergeOfRings(t *testing.T) {
 }
 
 func TestSlowConsumerIsPutOut(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]cpg.Options{
 		"events": {QueueEvents: 500},
 		"bytes":  {QueueBytes: 500 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, 2)
 			fast := l.nodes[0].join("a", group)
 			slow := l.nodes[1].joinWith("a", group, o, true)
@@ -339,6 +362,7 @@ func TestSlowConsumerIsPutOut(t *testing.T) {
 }
 
 func TestLeaveAndRejoin(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	ms := l.joinAll()
 	stays, goes := ms[0], ms[1]
@@ -373,6 +397,7 @@ func TestLeaveAndRejoin(t *testing.T) {
 }
 
 func TestRequeryQuorum(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	m := l.joinAll()[0]
 	m.until(quorum(true, 1, 2))
@@ -384,6 +409,7 @@ func TestRequeryQuorum(t *testing.T) {
 }
 
 func TestConfigOfCorosync(t *testing.T) {
+	t.Parallel()
 	l := newLabWith(t, 2, "two_node: 1")
 	m := l.nodes[0].join("a", group)
 	want := cpg.Config{
@@ -417,6 +443,7 @@ func TestConfigOfCorosync(t *testing.T) {
 const smallStackEnv = "CPG_TEST_STACK"
 
 func TestSmallStackIsRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	var out string
 	l.nodes[0].call("Shell", "unset "+roleEnv+"; export "+smallStackEnv+"=1; ulimit -s 1024; "+

@@ -240,7 +240,9 @@ func (n *node) joinWith(conn, group string, o cpg.Options, deaf bool) *member {
 	if !out.ok() {
 		n.t.Fatalf("node %d: join: %s", n.id, out.Text)
 	}
-	return &member{node: n, conn: conn}
+	m := &member{node: n, conn: conn}
+	m.more(0) // who it is
+	return m
 }
 
 // do makes one of the connection's simple calls and wants it to work.

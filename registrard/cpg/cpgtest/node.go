@@ -99,6 +99,11 @@ func (w *World) deliver(n *node, r *ring, pos int) {
 	case entryLeave:
 		left := n.remove(e.reason, func(m cpg.Member) bool { return m == e.from })
 		w.confChange(n, left, nil)
+		for _, p := range n.procs {
+			if p.self == e.from && p.state == stateLeaving && e.reason == cpg.ReasonLeave && p.failed == nil {
+				p.disconnect(&cpg.Error{Op: "cpg_dispatch", Code: cpg.ErrClosed})
+			}
+		}
 	case entryMessage:
 		w.deliverMessage(n, e)
 	}
@@ -127,7 +132,9 @@ func (w *World) syncGroups(n *node, r *ring, e entry) {
 	}), nil)
 	n.active, n.activeNodes = r.id, w.ids(r.set)
 	for _, p := range n.procs {
-		p.push(cpg.RingChange{Ring: n.active, Nodes: slices.Clone(n.activeNodes)})
+		if p.inGroup() {
+			p.push(cpg.RingChange{Ring: n.active, Nodes: slices.Clone(n.activeNodes)})
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ type processState uint8
 const (
 	stateJoining processState = iota
 	stateJoined
-	stateLeaving // asked to leave; still gets what the group gets
+	stateLeaving // asked to leave; still gets what the group gets, up to that
 	stateEnded
 )
 
@@ -111,9 +111,9 @@ func (p *Process) TryMulticast(parts ...[]byte) error {
 	return nil
 }
 
-// Leave asks to leave the group. The process goes on getting what the group
-// gets, its own leave among it, until Kill. Before its join is ordered the error
-// is cpg.ErrTryAgain.
+// Leave asks to leave the group. The last event is the ConfChange that says so,
+// then comes cpg.ErrClosed. Before its join is ordered the error is
+// cpg.ErrTryAgain.
 func (p *Process) Leave() error {
 	if p.failed != nil {
 		return p.failed

@@ -177,6 +177,28 @@ func TestGapThatNobodyCanFill(t *testing.T) {
 	}
 }
 
+// After a gap only those are heard who are still there.
+func TestGapHidesWhatItsSenderSentLater(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, three())
+	s.send(1, "lost")
+	s.send(1, "after it")
+	s.must(s.w.Send(1, 2))
+	for _, step := range s.w.Enabled(nil) {
+		if step.Kind == cpgtest.StepReceive && step.Node == 2 {
+			step.Position++
+			_, err := s.w.Do(step)
+			s.must(err)
+		}
+	}
+	s.w.PowerOff(1)
+	s.settle()
+	s.want(2,
+		"members [2/100 3/100] left [1/100 nodedown] joined []",
+		"ring [2 3]",
+		"quorate true [2 3]")
+}
+
 func TestMessageIsDeliveredInALaterView(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, three())
@@ -275,7 +297,7 @@ func TestProcessEndsAndComesBackWithItsPID(t *testing.T) {
 	s.want(2, "members [1/100 2/100 3/100] left [] joined [1/100 join]")
 }
 
-func TestLeaverGoesOnListening(t *testing.T) {
+func TestLeaverHearsItsOwnLeaveLast(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, three())
 	s.must(s.ps[1].Leave())
@@ -287,7 +309,11 @@ func TestLeaverGoesOnListening(t *testing.T) {
 	s.settle()
 	s.want(1,
 		"members [2/100 3/100] left [1/100 leave] joined []",
-		`"m" from 2/100`)
+		(&cpg.Error{Op: "cpg_dispatch", Code: cpg.ErrClosed}).Error())
+	s.forget()
+	s.start(1, 100)
+	s.settle()
+	s.want(2, "members [1/100 2/100 3/100] left [] joined [1/100 join]")
 }
 
 func TestCorosyncStopsUnderItsProcesses(t *testing.T) {
