@@ -63,10 +63,11 @@ type ViaValue struct {
 	MAddr     []byte
 	RPort     bool // the rport parameter is there (RFC 3581)
 
-	version []byte
-	offset  int       // of tail in the header's value
-	tail    []byte    // the parameters, from their first semicolon on
-	drop    [2]extent // received and rport within tail, semicolon included: a response sets them anew
+	malformed bool // beyond sent-by: goes into a response as it came
+	version   []byte
+	offset    int       // of tail in the header's value
+	tail      []byte    // the parameters, from their first semicolon on
+	drop      [2]extent // received and rport within tail, semicolon included: a response sets them anew
 }
 
 // Address is the value of a From, To, Contact, Path or Route header (RFC 3261 section 20.10).

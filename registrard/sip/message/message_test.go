@@ -28,8 +28,9 @@ const typical = "REGISTER sip:example.org SIP/2.0\r\n" +
 	"Content-Length: 0\r\n\r\n"
 
 var (
-	phone  = netip.MustParseAddrPort("192.0.2.7:40001")
-	server = netip.MustParseAddrPort("192.0.2.1:5060")
+	phone   = netip.MustParseAddrPort("192.0.2.7:40001")
+	server  = netip.MustParseAddrPort("192.0.2.1:5060")
+	netipV6 = netip.MustParseAddrPort("[2001:db8::9]:5062")
 )
 
 // parse parses a copy, since Parse may change its buffer.

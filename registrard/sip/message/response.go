@@ -95,7 +95,7 @@ func (m *Message) appendVias(dst []byte, source netip.AddrPort) []byte {
 
 // appendTop appends a Via header's value with received and rport of its first value set anew.
 func (v *ViaValue) appendTop(dst, value []byte, source netip.AddrPort) []byte {
-	if !source.IsValid() {
+	if !source.IsValid() || v.malformed {
 		return append(dst, value...)
 	}
 	// The first value ends where its parameters do.
@@ -184,16 +184,21 @@ type Tagger struct{ seed maphash.Seed }
 // NewTagger returns a Tagger with a secret of its own.
 func NewTagger() Tagger { return Tagger{maphash.MakeSeed()} }
 
-// AppendTag appends the tag for this request's To: 16 hexadecimal digits.
-func (t Tagger) AppendTag(dst []byte, m *Message) []byte {
+// Sum returns a hash of the request's Call-ID, From tag and CSeq: the same for a retransmission, another for any other request.
+func (t Tagger) Sum(m *Message) uint64 {
 	var h maphash.Hash
 	h.SetSeed(t.seed)
 	for _, b := range [...][]byte{m.CallID, m.From.Tag, m.cseq} {
 		_, _ = h.Write(b) // never fails
 		_ = h.WriteByte(0)
 	}
-	sum := h.Sum64()
+	return h.Sum64()
+}
+
+// AppendTag appends the tag for this request's To: 16 hexadecimal digits.
+func (t Tagger) AppendTag(dst []byte, m *Message) []byte {
 	const digits = "0123456789abcdef"
+	sum := t.Sum(m)
 	for shift := 60; shift >= 0; shift -= 4 {
 		dst = append(dst, digits[sum>>shift&15])
 	}

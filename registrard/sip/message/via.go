@@ -2,18 +2,19 @@ package message
 
 import "bytes"
 
-// parseVia reads every value of a Via header. The first value of the first header is kept; without that, nothing can be answered.
+// parseVia reads every value of a Via header. The first value of the first header is kept; without its sent-by nothing can be answered.
 func (m *Message) parseVia(value []byte, again bool) {
 	for rest := value; ; again = true {
 		at := len(value) - len(rest)
 		v, more, ok := parseViaValue(rest)
-		if !ok {
-			m.fail(errVia)
-			return
-		}
 		if !again {
 			m.Via = v
 			m.Via.offset += at
+			m.Via.malformed = !ok
+		}
+		if !ok {
+			m.fail(errVia)
+			return
 		}
 		if string(v.version) != "2.0" {
 			m.fail(errVia)
