@@ -3,6 +3,8 @@
 package cpg_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -464,4 +466,92 @@ func TestSmallStackInside(t *testing.T) {
 	defer c.Close()
 	_, err = c.Join(t.Context(), group)
 	wantCode(t, "join", outcome(time.Now(), err), cpg.ErrNoStack)
+}
+
+// insideEnv names the user for TestDialInside, which runs in the lab.
+const insideEnv = "CPG_TEST_DIAL"
+
+// inside runs TestDialInside on a node behind a wrapper command and returns what
+// it printed.
+func (n *node) inside(wrapper string, want cpg.Code) {
+	n.t.Helper()
+	var out string
+	n.call("Shell", fmt.Sprintf("unset %s; export %s=%d; exec %s /proc/1/exe -test.run '^TestDialInside$' -test.v 2>&1",
+		roleEnv, insideEnv, want, wrapper), &out)
+	if !strings.Contains(out, "--- PASS: TestDialInside") {
+		n.t.Error(out)
+	}
+}
+
+func TestOnlyRootsCorosyncIsTrustedAndOnlyForThoseItKnows(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	n := l.nodes[0]
+	n.inside("setpriv --reuid=65534 --regid=65534 --clear-groups", cpg.ErrAccess)
+	n.corosync("SIGTERM")
+	var out string
+	n.call("Shell", "chown -R 65534:65534 /run /dev/shm /etc/corosync /var/lib/corosync /var/log/corosync; chmod 1777 /dev/shm; "+
+		"setpriv --reuid=65534 --regid=65534 --clear-groups corosync; echo started", &out)
+	n.inside("", cpg.ErrUntrusted)
+	t.Log(out)
+}
+
+func TestDialInside(t *testing.T) {
+	want := os.Getenv(insideEnv)
+	if want == "" {
+		t.Skip("runs inside another test")
+	}
+	for deadline := time.Now().Add(patience); ; <-time.After(pollEvery) {
+		ctx, cancel := context.WithTimeout(t.Context(), prompt)
+		c, err := cpg.Dial(ctx, cpg.Options{})
+		cancel()
+		o := outcome(time.Now(), err)
+		if fmt.Sprint(int(o.Code)) == want {
+			return
+		}
+		if err == nil {
+			c.Close()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("dial: %v, want code %s", err, want)
+		}
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	ms := l.joinAll()
+	const senders, each = 6, 500
+	done := make(chan Outcome, senders)
+	for range senders {
+		go func() { done <- ms[0].pump(PumpArgs{Count: each, Size: 300}) }()
+	}
+	for range 20 {
+		ms[0].do("requery")
+		ms[0].do("config")
+	}
+	for range senders {
+		if o := <-done; !o.ok() {
+			t.Errorf("pump: %s", o.Text)
+		}
+	}
+	for _, m := range ms {
+		n := 0
+		m.until(func(e cpg.Event) bool {
+			if _, ok := e.(cpg.Message); ok {
+				n++
+			}
+			return n == senders*each
+		})
+	}
+	// Closing under senders: each of them is told, none hangs.
+	for range senders {
+		go func() { done <- ms[0].pump(PumpArgs{Count: 1 << 30, Size: 300}) }()
+	}
+	ms[1].until(func(e cpg.Event) bool { _, ok := e.(cpg.Message); return ok && len(ms[1].seen) > senders*each+100 })
+	ms[0].do("close")
+	for range senders {
+		wantCode(t, "pump over a close", <-done, cpg.ErrClosed)
+	}
 }
