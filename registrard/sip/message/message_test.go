@@ -1,7 +1,7 @@
 package message
 
 import (
-	"bytes"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -126,7 +126,60 @@ func TestResponse(t *testing.T) {
 	if r, err := parse(string(got), Stream); err != nil || r.Status != 200 || r.Method != MethodRegister || r.Answerable() {
 		t.Errorf("own response: got %v, %+v", err, r)
 	}
-	if !bytes.Contains(got, []byte("rport=40001")) {
-		t.Error("rport")
+}
+
+func TestResponseTooLarge(t *testing.T) {
+	m, err := parse(typical, Datagram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Response{Status: 200, Source: phone, Bindings: make([]location.Binding, 200)}
+	for i := range r.Bindings {
+		r.Bindings[i] = location.Binding{Contact: "sip:" + strings.Repeat("a", MaxURIBytes), Q: -1, Expires: 5000}
+	}
+	got, tooLarge := m.AppendResponse([]byte("before"), &r)
+	if !errors.Is(tooLarge, ErrTooLarge) || string(got) != "before" {
+		t.Errorf("got %d bytes, %v", len(got), tooLarge)
+	}
+}
+
+// TestTag sees to it that a retransmission gets the answer of the first request, and that other requests get another tag.
+func TestTag(t *testing.T) {
+	tagger := NewTagger()
+	tag := func(s string) string {
+		m, err := parse(s, Datagram)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(tagger.AppendTag(nil, m))
+	}
+	first := tag(typical)
+	if len(first) != 16 || tag(typical) != first {
+		t.Errorf("tags %s and %s", first, tag(typical))
+	}
+	for _, other := range []string{
+		with(t, "4711 REGISTER", "4712 REGISTER"), with(t, "1j9FpLxk3uxtm8tn@", "1j9FpLxk3uxtm8to@"), with(t, "tag=9fxced76sl", "tag=9fxced76sm"),
+	} {
+		if tag(other) == first {
+			t.Error("another request has the same tag")
+		}
+	}
+	if NewTagger() == tagger {
+		t.Error("two processes have one secret")
+	}
+}
+
+func TestLookup(t *testing.T) {
+	m, err := parse(with(t, "Expires: 7200", "x-Thing : a\r\n\tb\r\nX-THING: c\r\nk: gruu"), Datagram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"X-Thing": "a  \tb", "v": string(m.Header(HeaderVia)), "CALL-ID": "1j9FpLxk3uxtm8tn@10.0.0.5", "X-Other": "", "Expires": ""} {
+		if got := m.Lookup(name); string(got) != want || (got == nil) != (want == "") {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if !m.HasOption(HeaderSupported, "gruu") || string(m.HeaderAt(HeaderSupported, 1)) != "gruu" && string(m.HeaderAt(HeaderSupported, 0)) != "gruu" {
+		t.Error("second Supported header")
 	}
 }

@@ -193,11 +193,10 @@ func (m *Message) parseHeader(start, end int) {
 
 // isClean tells whether a value is free of control characters. A quoted-pair may hold one (RFC 3261 section 25.1), but CR or LF.
 func isClean(value []byte) bool {
-	for i := 0; i < len(value); i++ {
-		if c := value[i]; is(c, isText) || escaped(value, i) && c != '\r' && c != '\n' {
-			continue
+	for i, c := range value {
+		if classes[c]&isText == 0 && (c == '\r' || c == '\n' || !escaped(value, i)) {
+			return false
 		}
-		return false
 	}
 	return true
 }

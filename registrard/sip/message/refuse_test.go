@@ -111,6 +111,8 @@ func TestRefused(t *testing.T) {
 		"reg-id":                  {with(t, "reg-id=1", "reg-id=0"), "400 Malformed Contact", answer},
 		"instance":                {with(t, "\"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>\"", "abc"), "400 Malformed Contact", answer},
 		"Contact not UTF-8":       {with(t, "reg-id=1", "x=\"\xff\""), "400 Malformed Contact", answer},
+		"Contact with a NUL":      {with(t, "reg-id=1", "x=\"\\\x00\""), "400 Malformed Contact", answer},
+		"Path with a NUL":         {with(t, "<sip:edge2.example.org;lr>", "\"\\\x00\" <sip:edge2.example.org>"), "400 Malformed Path", answer},
 		"too many parameters":     {with(t, contact, "<sip:a@b>"+manyParams(MaxParams+1)), "400 Malformed Contact", answer},
 		"star with contact":       {with(t, contact, contact+"\r\nContact: *"), "400 Malformed Contact Wildcard", answer},
 		"star with Expires":       {with(t, contact, "*"), "400 Malformed Contact Wildcard", answer},

@@ -27,12 +27,12 @@ func (m *Message) ToRequest(r *location.Request, protocol string, remote, local 
 		return errAOR
 	}
 	for i := range m.contacts {
-		if !utf8.Valid(m.contacts[i].params) {
+		if !isPlain(m.contacts[i].params) {
 			return errContact
 		}
 	}
 	for _, p := range m.paths {
-		if !utf8.Valid(m.at(p)) {
+		if !isPlain(m.at(p)) {
 			return errPath
 		}
 	}
@@ -40,6 +40,9 @@ func (m *Message) ToRequest(r *location.Request, protocol string, remote, local 
 	m.fill(r)
 	return nil
 }
+
+// isPlain tells whether text is fit to be kept, shown and sent to others: UTF-8 without control characters, escaped ones included.
+func isPlain(b []byte) bool { return utf8.Valid(b) && span(b, isText) == len(b) }
 
 // texts is a list of strings with one piece of memory, so that a REGISTER costs one allocation for its text.
 type texts struct {
