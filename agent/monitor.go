@@ -81,7 +81,7 @@ func judge(s *sight, wasPromoted, probe bool) verdict {
 	case st.State == control.StateLeaving:
 		return failed(promoted || wasPromoted, "the daemon is shutting down")
 	case wasPromoted && !promoted && !probe:
-		return failed(true, "deposed: replica, %s; %s", st.State, st.LastError)
+		return failed(true, "deposed: it is a replica now, %s", strings.TrimSpace(string(st.State)+" "+st.LastError))
 	}
 	v := verdict{code: ocf.Success, score: st.Score, promoted: promoted}
 	if promoted {

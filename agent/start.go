@@ -15,8 +15,8 @@ const (
 	readyPoll = 50 * time.Millisecond
 	// cleanShare is the part of start's budget that is kept to clear away what did not become ready.
 	cleanShare = 4
-	// cleanGrace is how long a daemon that did not become ready may take to end when asked.
-	cleanGrace = time.Second
+	// cleanGraceMax is how long a daemon that did not become ready may take to end when asked.
+	cleanGraceMax = time.Second
 )
 
 // start starts the daemon as a replica and returns when it has joined its group; it may still be syncing, with no promotion score yet.
@@ -59,7 +59,7 @@ func (r *resource) launch(ctx context.Context) error {
 	}
 	if s.state.Phase != supervise.Absent {
 		r.log.Warn("clearing away a daemon that has died or does not answer", "why", s.mute)
-		if err := r.supervisor.Stop(ctx, cleanGrace); err != nil {
+		if err := r.supervisor.Stop(ctx, cleanGrace(ctx)); err != nil {
 			return fmt.Errorf("clear away the old daemon: %w", err)
 		}
 	}
@@ -114,11 +114,20 @@ func lateError(last *sight) error {
 
 // clean removes what a failed start has left. The error of the start itself is what counts.
 func (r *resource) clean(ctx context.Context) {
-	if err := r.supervisor.Stop(ctx, cleanGrace); err != nil {
+	if err := r.supervisor.Stop(ctx, cleanGrace(ctx)); err != nil {
 		r.log.Warn("clear away what did not start", "error", err)
 		return
 	}
 	if err := r.dir.Clear(); err != nil {
 		r.log.Warn("clear away what did not start", "error", err)
 	}
+}
+
+// cleanGrace is a third of what is left of the context at the most, so that there is time to kill.
+func cleanGrace(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return cleanGraceMax
+	}
+	return max(0, min(cleanGraceMax, time.Until(deadline)/3))
 }

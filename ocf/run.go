@@ -12,7 +12,7 @@ import (
 )
 
 // hangGraceMax is how long after its budget an action that does not heed its context is waited for.
-const hangGraceMax = 250 * time.Millisecond
+const hangGraceMax = 500 * time.Millisecond
 
 // Handler does one action. The context ends when the action's budget does. The error, if any, becomes the exit reason; with an error
 // of type *Error the code is taken from there, and Success beside an error becomes ErrGeneric.

@@ -97,7 +97,7 @@ func (e Exit) String() string {
 	case !e.Known:
 		return "ended, nobody saw how"
 	case e.Signal != 0:
-		return fmt.Sprintf("killed by signal %d", e.Signal)
+		return fmt.Sprintf("was killed by signal %d", e.Signal)
 	default:
 		return fmt.Sprintf("ended with exit code %d", e.Code)
 	}

@@ -274,7 +274,7 @@ func TestSessionKilled(t *testing.T) {
 	}
 	eventually(t, "the end is acted upon", func() bool { return exists(s.died) })
 	b, err := os.ReadFile(s.died)
-	if err != nil || string(b) != "registrard: killed by signal 9\n" {
+	if err != nil || string(b) != "registrard: was killed by signal 9\n" {
 		t.Errorf("%q, %v", b, err)
 	}
 	if after := s.find(t); after.Phase != supervise.Exited || after.Exit.Signal != 9 {
