@@ -276,6 +276,40 @@ func TestHiddenSeparation(t *testing.T) {
 	s.want(2, "ring [1 2 3]", "quorate true [1 2 3]")
 }
 
+// Only one side saw the process end, and then nobody saw the sides part.
+func TestThirdConfChangeIsForZombies(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, three())
+	s.ps[1].Kill()
+	s.must(s.w.Send(1, 1))
+	s.w.Partition([]cpg.NodeID{1})
+	s.must(s.w.Form(1))
+	s.must(s.w.Form(2, 3))
+	s.w.Heal()
+	s.must(s.w.Form(1, 2, 3))
+	s.w.LoseToken(1)
+	s.settle()
+	s.want(2,
+		"members [2/100 3/100] left [1/100 procdown] joined []",
+		"ring [1 2 3]",
+		"quorate true [1 2 3]")
+}
+
+func TestTwoProcessesOnOneNode(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, three())
+	rival := s.start(1, 200)
+	s.settle()
+	s.forget()
+	s.must(rival.TryMulticast([]byte("m")))
+	s.settle()
+	for _, p := range append(s.w.Processes(1), s.w.Processes(3)...) {
+		if got := s.told[p]; len(got) != 1 || got[0] != `"m" from 1/200` {
+			t.Errorf("%v was told %v", p.Self(), got)
+		}
+	}
+}
+
 func TestProcessEndsAndComesBackWithItsPID(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, three())

@@ -11,6 +11,9 @@ import (
 	"sipha/registrard/cpg/internal/queue"
 )
 
+// op is the operation that errors name.
+const op = "multicast to oneself"
+
 // defaultNode is the node's id where Options name none.
 const defaultNode cpg.NodeID = 1
 
@@ -27,6 +30,7 @@ type Options struct {
 // Group is a group with one member. It is safe for concurrent use.
 type Group struct {
 	self  cpg.Member
+	ring  cpg.RingID
 	queue *queue.Queue[cpg.Event]
 }
 
@@ -51,11 +55,21 @@ func Join(o Options) *Group {
 			Joined:  []cpg.Change{{Member: self, Reason: cpg.ReasonJoin}},
 		},
 		cpg.RingChange{Ring: ring, Nodes: []cpg.NodeID{o.Node}},
-		cpg.Quorum{Quorate: true, Ring: ring, Nodes: []cpg.NodeID{o.Node}},
+		quorum(ring),
 	}
-	g := &Group{self: self, queue: queue.New[cpg.Event](max(o.QueueEvents, len(first)), o.QueueBytes)}
+	g := &Group{self: self, ring: ring, queue: queue.New[cpg.Event](max(o.QueueEvents, len(first)), o.QueueBytes)}
 	g.queue.Put(0, first...)
 	return g
+}
+
+// quorum is what the quorum service of one node always says.
+func quorum(ring cpg.RingID) cpg.Quorum {
+	return cpg.Quorum{Quorate: true, Ring: ring, Nodes: []cpg.NodeID{ring.Node}}
+}
+
+// RequeryQuorum brings another Quorum event.
+func (g *Group) RequeryQuorum(ctx context.Context) error {
+	return cpg.Retry(ctx, func() error { return g.put(0, quorum(g.ring)) })
 }
 
 // Self returns the only member.
@@ -68,12 +82,15 @@ func (g *Group) Next(ctx context.Context) ([]cpg.Event, error) { return g.queue.
 // TryMulticast queues a message for Next; the parts are copied. The errors:
 // cpg.ErrTooBig; cpg.ErrTryAgain while too much waits for Next; cpg.ErrClosed.
 func (g *Group) TryMulticast(parts ...[]byte) error {
-	const op = "multicast to oneself"
 	data, err := cpg.Gather(op, parts...)
 	if err != nil {
 		return err
 	}
-	if g.queue.Put(len(data), cpg.Message{From: g.self, Data: data}) {
+	return g.put(len(data), cpg.Message{From: g.self, Data: data})
+}
+
+func (g *Group) put(bytes int, e cpg.Event) error {
+	if g.queue.Put(bytes, e) {
 		return nil
 	}
 	if err := g.queue.Err(); err != nil {

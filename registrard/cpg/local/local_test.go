@@ -75,6 +75,21 @@ func TestGroupDeliversItsOwnMessagesInOrder(t *testing.T) {
 	}
 }
 
+func TestGroupIsAskedForQuorum(t *testing.T) {
+	t.Parallel()
+	g := local.Join(local.Options{})
+	if err := g.RequeryQuorum(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	events, err := g.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events[2], events[3]); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestGroupCopiesWhatIsSent(t *testing.T) {
 	t.Parallel()
 	g := local.Join(local.Options{})
