@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,7 +26,16 @@ import (
 
 const testDeadline = 10 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(benchServerEnv) != "" {
+		if err := serveBench(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // testServer is a Server on loopback with a memoryRegistrar behind it.
 type testServer struct {
@@ -86,8 +96,13 @@ func password(name string) string { return "secret of " + name }
 
 func addUser(t testing.TB, m *memoryRegistrar, name string) {
 	t.Helper()
+	addUserWithPassword(t, m, name, password(name))
+}
+
+func addUserWithPassword(t testing.TB, m *memoryRegistrar, name, secret string) {
+	t.Helper()
 	u := location.User{AOR: location.AOR("sip:" + name + "@example.org"), Username: name, Realm: "example.org"}
-	if err := digest.SetPassword(&u, password(name)); err != nil {
+	if err := digest.SetPassword(&u, secret); err != nil {
 		t.Fatal(err)
 	}
 	m.addUser(u)

@@ -89,6 +89,21 @@ func TestRegisterMD5(t *testing.T) {
 	wantStatus(t, p.register(deskPhone), 200)
 }
 
+// A REGISTER with an old CSeq changes nothing (RFC 3261 section 10.3 step 7).
+func TestRegisterOutOfOrder(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, nil)
+	p := newPhone(t, s, "udp", "alice")
+	p.expires = "600"
+	p.cseq = 100
+	wantStatus(t, p.register(deskPhone), 200)
+	p.cseq, p.expires = 50, "7200"
+	wantStatus(t, p.register(deskPhone), 500)
+	if held := s.registrar.bindings(testUserAOR); len(held) != 1 || held[0].CSeq != 102 {
+		t.Errorf("bindings %+v", held)
+	}
+}
+
 // What must not be registered, and how each is answered. Each case begins with credentials that are right for alice.
 func TestRegisterRefusals(t *testing.T) {
 	t.Parallel()
