@@ -1,0 +1,114 @@
+package store
+
+import (
+	"database/sql/driver"
+	"encoding/binary"
+	"fmt"
+
+	"sipha/registrard/location"
+)
+
+// logEnds is what is kept in memory of the log. An empty log has first == last.Index+1.
+type logEnds struct {
+	first uint64
+	last  location.Position
+	bytes int64 // of the payloads
+}
+
+func (l *logEnds) entries() uint64 { return l.last.Index + 1 - l.first }
+
+// logTable are the statements of the log.
+type logTable struct {
+	append, cut, trim *statement
+}
+
+func newLogTable(db *conn) (*logTable, error) {
+	t := new(logTable)
+	for _, s := range []struct {
+		to  **statement
+		sql string
+	}{
+		{&t.append, "INSERT INTO log VALUES (?,?,?,?,?,?,?,?,?)"},
+		{&t.cut, "DELETE FROM log WHERE idx >= ?"},
+		{&t.trim, "DELETE FROM log WHERE idx < ?"},
+	} {
+		var err error
+		if *s.to, err = db.prepare(s.sql); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *logTable) add(e *location.Entry) error {
+	p := e.Position
+	payload := e.Payload
+	if payload == nil {
+		payload = []byte{}
+	}
+	return t.append.run(int64(p.Index), int64(p.Epoch.Number), int64(p.Epoch.Node), int64(p.Epoch.Incarnation), p.Digest[:],
+		encodePosition(e.Prev), int64(e.Time), int64(e.Kind), payload)
+}
+
+const positionSize = epochSize + 8 + len(location.Digest{})
+
+func encodePosition(p location.Position) []byte {
+	b := appendEpoch(make([]byte, 0, positionSize), p.Epoch)
+	b = binary.BigEndian.AppendUint64(b, p.Index)
+	return append(b, p.Digest[:]...)
+}
+
+func decodePosition(b []byte) (location.Position, error) {
+	if len(b) != positionSize {
+		return location.Position{}, fmt.Errorf("%w: position: %w", ErrDamaged, errColumn)
+	}
+	p := location.Position{Epoch: epochAt(b), Index: binary.BigEndian.Uint64(b[epochSize:])}
+	copy(p.Digest[:], b[epochSize+8:])
+	return p, nil
+}
+
+// readLog calls fn with the entries from the index on, in order. The payload is the entry's own.
+func readLog(db *conn, from uint64, most int, fn func(location.Entry) error) error {
+	const entries = "SELECT idx, epoch_number, epoch_node, epoch_incarnation, digest, prev, time, kind, payload FROM log" +
+		" WHERE idx >= ? ORDER BY idx LIMIT ?"
+	return db.each(entries, func(r []driver.Value) error {
+		e := location.Entry{Time: location.Time(integer(r[6])), Kind: location.Kind(integer(r[7]))}
+		e.Position.Index, e.Position.Epoch = uint64(integer(r[0])), epochOf(r[1:4])
+		var err error
+		if e.Position.Digest, err = digestOf(r[4]); err != nil {
+			return err
+		}
+		if e.Prev, err = decodePosition(blob(r[5])); err != nil {
+			return err
+		}
+		if e.Payload = blob(r[8]); len(e.Payload) == 0 {
+			e.Payload = nil
+		}
+		return fn(e)
+	}, int64(from), int64(most))
+}
+
+// checkLog checks that the entries follow one another and meet the tables' position, and returns the log's ends.
+func checkLog(entries []location.Entry, applied location.Position) (logEnds, error) {
+	ends := logEnds{first: applied.Index + 1, last: applied}
+	if len(entries) == 0 {
+		return ends, nil
+	}
+	ends.first = entries[0].Position.Index
+	ends.last = entries[len(entries)-1].Position
+	for i := range entries {
+		e := &entries[i]
+		ends.bytes += int64(len(e.Payload))
+		if i > 0 && e.Prev != entries[i-1].Position || e.Position.Index != e.Prev.Index+1 {
+			return ends, fmt.Errorf("%w: entry %d of the log does not follow the one before it", ErrDamaged, e.Position.Index)
+		}
+		if e.Position.Index == applied.Index && e.Position != applied || e.Prev.Index == applied.Index && e.Prev != applied {
+			return ends, fmt.Errorf("%w: the tables stand at %s, and the log has %s", ErrDamaged, applied, e.Position)
+		}
+	}
+	if ends.first > applied.Index+1 || ends.last.Index < applied.Index {
+		return ends, fmt.Errorf("%w: the log has entries %d to %d, and the tables stand at %d",
+			ErrDamaged, ends.first, ends.last.Index, applied.Index)
+	}
+	return ends, nil
+}

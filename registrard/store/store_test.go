@@ -1,0 +1,692 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"sipha/registrard/location"
+	"sipha/registrard/store"
+)
+
+// replica is a Store with what it must hold beside it.
+type replica struct {
+	t     testing.TB
+	dir   string
+	opts  store.Options
+	now   time.Time
+	store *store.Store
+	rec   *store.Recovered
+
+	state   *location.State // what is applied
+	log     []location.Entry
+	applied uint64 // index
+	last    location.Position
+	epoch   location.Epoch
+}
+
+func newReplica(t testing.TB, durable bool) *replica {
+	r := &replica{
+		t: t, dir: filepath.Join(t.TempDir(), "db"), state: location.NewState(), now: time.UnixMilli(1_700_000_000_000),
+		epoch: location.Epoch{Number: 1, Node: 2, Incarnation: 1 << 63},
+	}
+	r.opts = store.Options{Durable: durable, Now: func() time.Time { return r.now }}
+	r.open()
+	return r
+}
+
+func (r *replica) open() {
+	r.t.Helper()
+	var err error
+	if r.store, r.rec, err = store.Open(r.dir, r.opts); err != nil {
+		r.t.Fatal(err)
+	}
+	s := r.store
+	r.t.Cleanup(func() {
+		if err := s.Close(false); err != nil {
+			r.t.Error(err)
+		}
+	})
+}
+
+func (r *replica) close(clean bool) {
+	r.t.Helper()
+	if err := r.store.Close(clean); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// entry makes the next entry of the log; its digest is that of the content after it.
+func (r *replica) entry(changes ...location.Change) location.Entry {
+	ahead := location.NewOverlay(r.state)
+	for i := r.applied; i < r.last.Index; i++ {
+		ahead.Stage(r.decode(r.at(i + 1)))
+	}
+	return r.entryWith(ahead.Stage(changes), changes...)
+}
+
+func (r *replica) entryWith(digest location.Digest, changes ...location.Change) location.Entry {
+	return location.Entry{
+		Position: location.Position{Epoch: r.epoch, Index: r.last.Index + 1, Digest: digest}, Prev: r.last,
+		Time: location.Time(r.now.UnixMilli()), Kind: location.KindChanges, Payload: location.AppendChanges(nil, changes),
+	}
+}
+
+func (r *replica) at(index uint64) location.Entry { return r.log[index-1] }
+
+func (r *replica) decode(e location.Entry) []location.Change {
+	changes, err := location.DecodeChanges(e.Payload)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return changes
+}
+
+// committed is the next entry to apply.
+func (r *replica) committed(e location.Entry) store.Committed {
+	return store.Committed{Position: e.Position, Time: e.Time, Changes: r.decode(e)}
+}
+
+func (r *replica) write(b store.Batch) {
+	r.t.Helper()
+	if err := r.store.Write(b); err != nil {
+		r.t.Fatal(err)
+	}
+	r.wrote(b)
+}
+
+// wrote makes the model follow.
+func (r *replica) wrote(b store.Batch) {
+	if b.Cut != 0 && b.Cut <= r.last.Index {
+		r.log = r.log[:b.Cut-1]
+		r.last = location.Position{}
+		if b.Cut > 1 {
+			r.last = r.at(b.Cut - 1).Position
+		}
+	}
+	for _, e := range b.Append {
+		r.log = append(r.log, e)
+		r.last = e.Position
+	}
+	for _, c := range b.Apply {
+		r.state.Apply(c.Time, c.Changes)
+		r.applied = c.Position.Index
+	}
+}
+
+// append logs an entry and leaves it uncommitted.
+func (r *replica) append(changes ...location.Change) {
+	r.t.Helper()
+	r.write(store.Batch{Append: []location.Entry{r.entry(changes...)}})
+}
+
+// commit applies the next entry.
+func (r *replica) commit() {
+	r.t.Helper()
+	r.write(store.Batch{Apply: []store.Committed{r.committed(r.at(r.applied + 1))}})
+}
+
+// do logs and applies.
+func (r *replica) do(changes ...location.Change) {
+	r.t.Helper()
+	r.append(changes...)
+	r.commit()
+}
+
+// check compares what a reopened Store holds with what it must: the tables may be behind what was applied, and the log has the rest.
+func (r *replica) check() {
+	r.t.Helper()
+	rec := r.rec
+	if err := sameLog(r.log, rec); err != nil {
+		r.t.Fatal(err)
+	}
+	if rec.Applied.Index > r.applied {
+		r.t.Fatalf("applied is %d, and only %d was", rec.Applied.Index, r.applied)
+	}
+	for i := rec.Applied.Index; i < r.applied; i++ {
+		rec.State.Apply(r.at(i+1).Time, r.decode(r.at(i+1)))
+	}
+	sameContent(r.t, r.state, rec.State)
+}
+
+// sameLog compares the log with the end of what was logged.
+func sameLog(want []location.Entry, rec *store.Recovered) error {
+	got := rec.Log
+	if len(got) > len(want) {
+		return fmt.Errorf("the log has %d entries, want %d", len(got), len(want))
+	}
+	if diff := cmp.Diff(want[len(want)-len(got):], got); diff != "" && len(got) > 0 {
+		return fmt.Errorf("the log differs:\n%s", diff)
+	}
+	if first := uint64(len(want)-len(got)) + 1; first > rec.Applied.Index+1 {
+		return fmt.Errorf("the log begins at %d, and the tables end at %d", first, rec.Applied.Index)
+	}
+	return nil
+}
+
+func sameContent(t testing.TB, want, got *location.State) {
+	t.Helper()
+	if want.Digest() == got.Digest() && want.Counts() == got.Counts() {
+		return
+	}
+	t.Fatalf("the content differs (digest %s and %s):\n%s", want.Digest(), got.Digest(),
+		cmp.Diff(slices.Collect(want.Rebuild()), slices.Collect(got.Rebuild())))
+}
+
+const alice = location.AOR("sip:alice@example.org")
+
+func putContact(aor location.AOR, contact string, cseq uint32) *location.BindingsChange {
+	return &location.BindingsChange{AOR: aor, Cause: location.CauseRegister, Put: []location.Binding{{
+		Contact: contact, Q: -1, Expires: 1_700_000_060_000, CallID: "call", CSeq: cseq, Created: 1_700_000_000_000,
+		Received: "udp:192.0.2.1:5060", Socket: "udp:192.0.2.9:5060", UserAgent: "phone",
+	}}}
+}
+
+// everything is a change of each kind, with strings that a database could trip over.
+func everything() []location.Change {
+	odd := "sip:'; DROP TABLE binding; --\x00\xff\xfe%s@example.org"
+	user := location.User{AOR: alice, Username: odd, Realm: "example.org", Has: 1<<location.MD5 | 1<<location.SHA512256}
+	user.MD5[0], user.SHA512256[31] = 1, 255
+	full := location.Binding{
+		Contact: odd, Params: ";x=\"\\\"\"", Q: 1000, Expires: -5, CallID: odd, CSeq: 1<<32 - 1, Path: []string{"<sip:a;lr>", "<sip:b;lr>"},
+		Received: "r", Socket: "s", UserAgent: odd, Instance: "i", RegID: 1<<32 - 1, Created: -1 << 62,
+	}
+	return []location.Change{
+		&location.TimeChange{Grace: 77, Added: 1000},
+		&location.VotersChange{Voters: []location.Voter{{Node: 1, Disk: 1<<64 - 1}, {Node: 1<<32 - 1, Disk: 1}}},
+		&location.KeyChange{Key: location.Key{ID: 1<<32 - 1, Secret: [32]byte{0, 1}, Created: 5}},
+		&location.KeyChange{Key: location.Key{ID: 1}},
+		&location.OutcomeChange{Outcome: location.Outcome{
+			ID: location.RequestID{Node: 1, Incarnation: 1<<64 - 1, Number: 1<<64 - 1}, Status: 65535, Detail: odd, Until: 9999,
+		}},
+		&location.UserChange{User: user},
+		&location.UserChange{User: location.User{AOR: "sip:bob@example.org"}},
+		&location.BindingsChange{
+			AOR: alice, Put: []location.Binding{full, {Contact: "", Q: -1}},
+			Bury: []location.Tombstone{{Contact: odd, CallID: odd, CSeq: 1<<32 - 1, Until: 5000}, {Contact: "*"}},
+		},
+		putContact("sip:bob@example.org", "sip:bob@192.0.2.1", 1),
+	}
+}
+
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	for _, clean := range []bool{true, false} {
+		r := newReplica(t, true)
+		if r.rec.New == "" || r.rec.Disk == 0 || r.rec.SetAside != "" || !r.rec.StoredAt.IsZero() || r.rec.State.Digest() != (location.Digest{}) {
+			t.Errorf("a new database is recovered as %+v", r.rec)
+		}
+		disk := r.rec.Disk
+		if disk != r.store.Disk() {
+			t.Error("the Store names another disk")
+		}
+		r.do(everything()...)
+		r.do(
+			&location.KeyChange{Remove: true, Key: location.Key{ID: 1}},
+			&location.UserChange{Remove: true, User: location.User{AOR: "sip:bob@example.org"}},
+			&location.TimeChange{Grace: 5, Added: 10},
+			&location.BindingsChange{AOR: alice, Remove: []string{""}, Forget: []location.TombstoneKey{{Contact: "*"}}},
+			&location.BindingsChange{AOR: "sip:bob@example.org", Refresh: []location.Refresh{{Contact: "sip:bob@192.0.2.1", Expires: 9, CSeq: 2}}},
+		)
+		r.append(putContact(alice, "sip:a@192.0.2.1", 1)) // not committed
+		stored := r.now
+		r.now = r.now.Add(time.Hour)
+		r.close(clean)
+		r.open()
+		r.check()
+		if clean && r.rec.Applied.Index != 2 {
+			t.Errorf("after a clean end the tables stand at %d", r.rec.Applied.Index)
+		}
+		if r.rec.New != "" || r.rec.Disk != disk || !r.rec.StoredAt.Equal(stored) {
+			t.Errorf("clean %t: recovered as %q, disk %x, stored at %s", clean, r.rec.New, r.rec.Disk, r.rec.StoredAt)
+		}
+		if diff := cmp.Diff(r.state.Voters(), r.rec.Voters); clean && diff != "" {
+			t.Errorf("voters differ:\n%s", diff)
+		}
+		if p, err := r.store.Verify(context.Background()); err != nil || p != r.rec.Applied {
+			t.Errorf("verified at %s, %v", p, err)
+		}
+	}
+}
+
+func TestPromise(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, false)
+	promise := func(n uint64) {
+		t.Helper()
+		if err := r.store.SavePromise(location.Epoch{Number: n, Node: 1, Incarnation: 1<<64 - 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	promise(7)
+	promise(6)
+	if err := r.store.SaveSeen(9); err != nil {
+		t.Fatal(err)
+	}
+	r.close(false)
+	r.open()
+	if want := (location.Epoch{Number: 7, Node: 1, Incarnation: 1<<64 - 1}); r.rec.Promised != want || r.rec.Seen != 9 {
+		t.Errorf("promised is %+v, seen %d", r.rec.Promised, r.rec.Seen)
+	}
+	promise(12)
+	if _, rec, err := r.store.SetAside("test"); err != nil || rec.Promised.Number != 12 || rec.Seen != 12 {
+		t.Errorf("after it was set aside: %+v, %v", rec, err)
+	}
+}
+
+// Without durable, what was receipted may be lost with the process: such a database must not count as the one that it was.
+func TestDiskID(t *testing.T) {
+	t.Parallel()
+	remove := func(name string) func(*replica) {
+		return func(r *replica) {
+			if err := os.Remove(filepath.Join(r.dir, name)); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	nothing := func(*replica) {}
+	for name, test := range map[string]struct {
+		durable, clean, again bool
+		between               func(*replica)
+		same                  bool
+	}{
+		"clean, durable":                        {true, true, true, nothing, true},
+		"clean, not durable":                    {false, true, false, nothing, true},
+		"unclean, durable":                      {true, false, true, nothing, true},
+		"unclean, durable, no longer":           {true, false, false, nothing, true},
+		"unclean, not durable":                  {false, false, false, nothing, false},
+		"unclean, not durable, durable now":     {false, false, true, nothing, false},
+		"without identity":                      {true, true, true, remove("identity"), false},
+		"without the file":                      {true, true, true, remove("location.db"), false},
+		"without the file, unclean":             {true, false, true, remove("location.db"), false},
+		"without the write-ahead log":           {true, false, true, remove("location.db-wal"), false},
+		"without the shared memory":             {true, false, true, remove("location.db-shm"), true},
+		"with an older file, closed":            {true, true, true, (*replica).restoreBackup, false},
+		"with half a new identity written":      {true, true, true, (*replica).halfIdentity, true},
+		"with half a snapshot, and not swapped": {true, false, true, (*replica).halfSnapshot, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReplica(t, test.durable)
+			disk := r.rec.Disk
+			r.do(putContact(alice, "sip:a@192.0.2.1", 1))
+			if err := r.store.Backup(filepath.Join(r.dir, "backup")); err != nil {
+				t.Fatal(err)
+			}
+			r.do(putContact(alice, "sip:a@192.0.2.1", 2))
+			r.crash(test.clean)
+			test.between(r)
+			r.opts.Durable = test.again
+			r.open()
+			if (r.rec.Disk == disk) != test.same || (r.rec.New == "") != test.same {
+				t.Errorf("same disk is %t, want %t (%q)", r.rec.Disk == disk, test.same, r.rec.New)
+			}
+			if test.same {
+				r.check()
+			}
+		})
+	}
+}
+
+// crash ends the Store; unclean, it leaves the files as a killed process does.
+func (r *replica) crash(clean bool) {
+	r.t.Helper()
+	if clean {
+		r.close(true)
+		return
+	}
+	copied := r.dir + ".crashed"
+	if err := os.CopyFS(copied, os.DirFS(r.dir)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.close(false)
+	r.dir = copied
+}
+
+func (r *replica) restoreBackup() {
+	if err := os.Rename(filepath.Join(r.dir, "backup"), filepath.Join(r.dir, "location.db")); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *replica) halfIdentity() { r.plant("identity.new", "registrard") }
+
+func (r *replica) halfSnapshot() { r.plant("location.db.staging", "SQLite format 3") }
+
+func (r *replica) plant(name, content string) {
+	if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestSequence(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, false)
+	r.do(putContact(alice, "sip:a@192.0.2.1", 1))
+	r.append(putContact(alice, "sip:a@192.0.2.1", 2))
+	second := r.at(2)
+	gap := r.entry()
+	gap.Position.Index++
+	stranger := r.entry()
+	stranger.Prev.Digest[0] ^= 1
+	for name, b := range map[string]store.Batch{
+		"gap in the log":          {Append: []location.Entry{gap}},
+		"other predecessor":       {Append: []location.Entry{stranger}},
+		"twice":                   {Append: []location.Entry{second}},
+		"cut of what is applied":  {Cut: 1},
+		"applied twice":           {Apply: []store.Committed{r.committed(r.at(1))}},
+		"applied before":          {Apply: []store.Committed{r.committed(second), r.committed(second)}},
+		"applied what is not log": {Apply: []store.Committed{r.committed(second), r.committed(gap)}},
+		"good and bad":            {Append: []location.Entry{r.entry(), gap}, Apply: []store.Committed{r.committed(second)}},
+	} {
+		if err := r.store.Write(b); !errors.Is(err, store.ErrSequence) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+	}
+	first, last, applied := r.store.Position()
+	if first != 1 || last != r.last || applied != r.at(1).Position {
+		t.Errorf("after refused batches it stands at %d, %s, %s", first, last, applied)
+	}
+	r.commit()
+	r.do(putContact(alice, "sip:a@192.0.2.1", 3))
+	r.close(true)
+	r.open()
+	r.check()
+	if err := r.store.Close(true); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"write": r.store.Write(store.Batch{}), "flush": r.store.Flush(), "promise": r.store.SavePromise(location.Epoch{Number: 1}),
+		"seen": r.store.SaveSeen(1), "backup": r.store.Backup(filepath.Join(r.dir, "b")),
+	} {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s of a closed Store: %v", name, err)
+		}
+	}
+}
+
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, true)
+	_, _, err := store.Open(r.dir, store.Options{})
+	var e *store.Error
+	if !errors.Is(err, store.ErrLocked) || !errors.As(err, &e) || e.Hint() == "" {
+		t.Errorf("a second Open gives %v", err)
+	}
+}
+
+// Whatever is logged, cut, applied and flushed, a Store that is opened again holds it, also after a crash of the process.
+func TestStoreFollowsModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newReplica(t, rapid.Bool().Draw(rt, "durable"))
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 9).Draw(rt, "step") {
+			case 0:
+				r.crash(rapid.Bool().Draw(rt, "clean"))
+				r.open()
+				r.check()
+				r.reapply()
+			case 1:
+				if err := r.store.Flush(); err != nil {
+					rt.Fatal(err)
+				}
+			case 2:
+				r.now = r.now.Add(time.Duration(rapid.IntRange(-2000, 2000).Draw(rt, "pass")) * time.Millisecond)
+			default:
+				b := r.drawBatch(rt)
+				if err := r.store.Write(b); err != nil {
+					rt.Fatal(err)
+				}
+				r.wrote(b)
+			}
+		}
+		r.close(true)
+		r.open()
+		r.check()
+	})
+}
+
+// reapply queues for the tables what they do not have of what was applied, as the daemon does when an epoch starts.
+func (r *replica) reapply() {
+	for index := r.rec.Applied.Index + 1; index <= r.applied; index++ {
+		if err := r.store.Write(store.Batch{Apply: []store.Committed{r.committed(r.at(index))}}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func (r *replica) drawBatch(t *rapid.T) store.Batch {
+	var b store.Batch
+	last, log := r.last, r.log
+	defer func() { r.last, r.log = last, log }()
+	if r.last.Index > r.applied && rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
+		b.Cut = uint64(rapid.IntRange(int(r.applied)+1, int(r.last.Index)).Draw(t, "at"))
+		r.wrote(store.Batch{Cut: b.Cut})
+		r.epoch.Number++
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "entries") {
+		e := r.entry(rapid.SliceOfN(rapid.Custom(drawChange), 0, 4).Draw(t, "changes")...)
+		b.Append = append(b.Append, e)
+		r.log, r.last = append(slices.Clip(r.log), e), e.Position
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "apply") {
+		if next := r.applied + uint64(len(b.Apply)) + 1; next <= r.last.Index {
+			b.Apply = append(b.Apply, r.committed(r.at(next)))
+		}
+	}
+	return b
+}
+
+// drawChange draws any change over few names, so that changes meet.
+func drawChange(t *rapid.T) location.Change {
+	n := rapid.IntRange(0, 2).Draw(t, "n")
+	when := location.Time(rapid.Int64Range(0, 20_000).Draw(t, "when"))
+	aor := location.AOR(fmt.Sprintf("sip:u%d@example.org", rapid.IntRange(0, 2).Draw(t, "aor")))
+	contact := fmt.Sprintf("sip:c%d@192.0.2.1", n)
+	remove := rapid.Bool().Draw(t, "remove")
+	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	case 0:
+		return &location.UserChange{Remove: remove, User: location.User{AOR: aor}}
+	case 1:
+		return &location.KeyChange{Remove: remove, Key: location.Key{ID: uint32(n), Created: when * location.Time(1-flag(remove))}}
+	case 2:
+		return &location.VotersChange{Voters: []location.Voter{{Node: location.NodeID(n), Disk: location.DiskID(when)}}}
+	case 3:
+		o := location.Outcome{ID: location.RequestID{Number: uint64(n)}}
+		if !remove {
+			o.Status, o.Until = 200, when
+		}
+		return &location.OutcomeChange{Remove: remove, Outcome: o}
+	case 4:
+		return &location.TimeChange{Grace: when, Added: int64(when)}
+	case 5:
+		return &location.BindingsChange{AOR: aor, Refresh: []location.Refresh{{Contact: contact, Expires: when, CSeq: 9}}}
+	case 6:
+		return &location.BindingsChange{AOR: aor, Remove: []string{contact}, Bury: []location.Tombstone{{Contact: contact, CallID: "call", Until: when}}}
+	case 7:
+		return &location.BindingsChange{AOR: aor, Forget: []location.TombstoneKey{{Contact: contact, CallID: "call"}}}
+	}
+	c := putContact(aor, contact, uint32(n))
+	c.Put[0].Created = when
+	return c
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestReadLog(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, false)
+	for n := range 5 {
+		r.do(putContact(alice, "sip:a@192.0.2.1", uint32(n)))
+	}
+	got, err := r.store.ReadLog(2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r.log[1:4], got); diff != "" {
+		t.Errorf("entries differ:\n%s", diff)
+	}
+}
+
+func TestSnapshotWhileWriting(t *testing.T) {
+	t.Parallel()
+	donor, joiner := newReplica(t, true), newReplica(t, true)
+	for n := range 300 {
+		donor.do(putContact(location.AOR(fmt.Sprintf("sip:u%d@example.org", n)), "sip:c@192.0.2.1", 1))
+	}
+	donor.do(everything()...)
+	donor.append(putContact(alice, "sip:uncommitted@192.0.2.1", 1))
+	donor.append(putContact(alice, "sip:uncommitted@192.0.2.1", 2))
+	want, wantLog := location.NewState(), slices.Clone(donor.log[len(donor.log)-2:])
+	want.Apply(donor.state.Now(), slices.Collect(donor.state.Rebuild()))
+
+	snapshot, err := donor.store.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	joiner.do(putContact(alice, "sip:old@192.0.2.1", 1))
+	if err := joiner.store.SavePromise(location.Epoch{Number: 5}); err != nil {
+		t.Fatal(err)
+	}
+	staging, err := joiner.store.Stage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunks := 0
+	for {
+		chunk, err := snapshot.Next(1000)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || len(chunk) > 1000 {
+			t.Fatal(len(chunk), err)
+		}
+		if err := staging.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+		if chunks++; chunks%10 == 0 { // both live on meanwhile
+			donor.do(putContact(alice, "sip:new@192.0.2.1", uint32(chunks)))
+			joiner.do(putContact(alice, "sip:old@192.0.2.1", uint32(chunks)))
+		}
+	}
+	if chunks < 20 {
+		t.Fatalf("%d chunks are too few to tell anything", chunks)
+	}
+	rec, err := staging.Finish(snapshot.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(snapshot.Close(), snapshot.Close(), staging.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := snapshot.Next(1000); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("a closed snapshot goes on: %v", err)
+	}
+	check := func(rec *store.Recovered) {
+		t.Helper()
+		sameContent(t, want, rec.State)
+		if rec.Promised.Number != 5 || rec.Disk != joiner.rec.Disk || rec.Applied.Index != 301 {
+			t.Errorf("installed: %+v", rec)
+		}
+		if diff := cmp.Diff(wantLog, rec.Log); diff != "" {
+			t.Errorf("the log's tail differs:\n%s", diff)
+		}
+	}
+	check(rec)
+	joiner.close(false)
+	joiner.open()
+	check(joiner.rec)
+
+	// It goes on from there.
+	joiner.state, joiner.log, joiner.last, joiner.applied = joiner.rec.State, donor.log[:303], wantLog[1].Position, 301
+	joiner.commit()
+	joiner.commit()
+	joiner.do(putContact(alice, "sip:next@192.0.2.1", 1))
+	joiner.close(true)
+	joiner.open()
+	joiner.check()
+}
+
+func TestSnapshotRefused(t *testing.T) {
+	t.Parallel()
+	donor := newReplica(t, false)
+	donor.do(everything()...)
+	donor.append(putContact(alice, "sip:tail@192.0.2.1", 1))
+	snapshot, err := donor.store.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var whole []byte
+	for {
+		chunk, err := snapshot.Next(100)
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, chunk...)
+	}
+	end := snapshot.End()
+	if err := snapshot.Close(); err != nil {
+		t.Fatal(err)
+	}
+	joiner := newReplica(t, true)
+	joiner.do(putContact(alice, "sip:old@192.0.2.1", 1))
+	edit := func(fn func(e *store.SnapshotEnd)) store.SnapshotEnd {
+		e := end
+		fn(&e)
+		return e
+	}
+	for name, test := range map[string]struct {
+		chunk []byte
+		end   store.SnapshotEnd
+	}{
+		"nothing":          {nil, end},
+		"cut short":        {whole[:len(whole)-1], end},
+		"without its tail": {whole[:len(whole)-300], end},
+		"other rows":       {whole, edit(func(e *store.SnapshotEnd) { e.Rows++ })},
+		"other index":      {whole, edit(func(e *store.SnapshotEnd) { e.Applied.Index++ })},
+		"other digest":     {whole, edit(func(e *store.SnapshotEnd) { e.Applied.Digest[0]++ })},
+		"other end":        {whole, edit(func(e *store.SnapshotEnd) { e.Last.Index++ })},
+		"one bit":          {flipped(whole, 150), end},
+	} {
+		staging, err := joiner.store.Stage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = staging.Write(test.chunk); err == nil {
+			_, err = staging.Finish(test.end)
+		}
+		if !errors.Is(err, store.ErrSequence) && !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+		if err := staging.Discard(); err != nil {
+			t.Error(err)
+		}
+	}
+	joiner.do(putContact(alice, "sip:old@192.0.2.1", 2))
+	joiner.close(true)
+	joiner.open()
+	joiner.check()
+}
+
+func flipped(b []byte, bit int) []byte {
+	b = slices.Clone(b)
+	b[bit/8] ^= 1 << (bit % 8)
+	return b
+}
