@@ -25,6 +25,7 @@ type oracle struct {
 	history []record // of every 2xx, for the check of linearizability
 	commits int
 	asides  int
+	ahead   location.Time // how far ordered time was ahead of the simulation's at the last entry, or the first where clocks are right
 	// lost are the databases that are gone: who wiped it had held what it held.
 	lost map[location.DiskID]*disk
 	// corrupted: a content has changed by itself. If it was the primary's, the log's digests are wrong from there on.
@@ -170,8 +171,48 @@ func (o *oracle) firstCommit(p *shell, e *location.Entry) {
 	case c > 0:
 		o.reigns = append(o.reigns, reign{st.Epoch, o.s.now, p.m.id})
 	}
+	o.checkTime(e)
 	if have, of := o.holders(e.Position, st.Voters); have < of/2+1 {
 		o.s.fail("P1: node %d commits %s, which %d of %d voters hold", p.m.id, short(e.Position), have, of)
+	}
+}
+
+// By how much ordered time may be ahead of the simulation's: for rounding, and at once where wall clocks are wrong. An entry is
+// looked at when it is committed, which may be a while after its time was given to it.
+const (
+	timeSlack = 10
+	timeLeap  = location.Time((addedMax + 5*time.Second) / time.Millisecond)
+)
+
+// checkTime sees to it that ordered time never runs backwards, and no faster than time does: but for the bounded step of a promotion
+// where wall clocks are wrong (P5).
+func (o *oracle) checkTime(e *location.Entry) {
+	ahead := e.Time - wallStart - location.Time(o.s.now/time.Millisecond)
+	switch n := len(o.log); {
+	case n == 1:
+		o.ahead = max(0, ahead) // a first log takes its time from a wall clock
+	case e.Time < o.log[n-2].Time:
+		o.s.fail("P5: ordered time goes back from %d to %d at %s", o.log[n-2].Time, e.Time, short(e.Position))
+	case o.s.opts.Faults.ClockStep == 0 && ahead > timeSlack:
+		o.s.fail("P5: ordered time is %d ms ahead at %s", ahead, short(e.Position))
+	case ahead > o.ahead+timeLeap:
+		o.s.fail("P5: ordered time leaps %d ms at %s", ahead-o.ahead, short(e.Position))
+	}
+	o.ahead = max(o.ahead, ahead)
+}
+
+// applying looks at an entry before it changes the content: nothing may run out before its time, nor within the grace (P5).
+func (o *oracle) applying(p *shell, e *location.Entry) {
+	for _, c := range o.changes(e) {
+		b, ok := c.(*location.BindingsChange)
+		if !ok || b.Cause != location.CauseExpired {
+			continue
+		}
+		for _, old := range p.state.Bindings(b.AOR) {
+			if end := max(old.Expires, p.state.Grace()); slices.Contains(b.Remove, old.Contact) && end > e.Time {
+				o.s.fail("P5: %s runs out at %s, %d ms early", old.Contact, short(e.Position), end-e.Time)
+			}
+		}
 	}
 }
 
@@ -249,7 +290,7 @@ func (o *oracle) answered(p *shell, a *attempt, arrived time.Duration, ans locat
 
 // acked notes that a client knows the outcome.
 func (o *oracle) acked(a *attempt, ans location.Answer) {
-	o.history = append(o.history, record{a.op, a.op.sent, o.s.now, ans.Bindings})
+	o.history = append(o.history, record{a.op, a.sent, o.s.now, ans.Bindings})
 }
 
 // checkBindings holds bindings of an address-of-record against what was answered before asked: nothing answered may be missing (P1,

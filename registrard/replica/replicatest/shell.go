@@ -287,6 +287,7 @@ func (p *shell) commit(entries []location.Entry) {
 			p.s.fail("node %d applies entry %d after %d", p.m.id, e.Position.Index, p.applied)
 			return
 		}
+		p.s.oracle.applying(p, e)
 		p.state.Apply(e.Time, p.s.oracle.changes(e))
 		p.applied++
 		p.s.oracle.applied(p, e)
