@@ -153,7 +153,10 @@ func (c *cli) up(ctx context.Context, args []string) error {
 	f.StringVar(&o.Product.Agent, "agent", "", "")
 	f.StringVar(&o.Product.Config, "config", "", "")
 	f.StringVar(&o.Product.DBusPolicy, "dbus-policy", "", "")
-	f.StringVar(&o.Product.CRM, "crm", "", "")
+	f.Func("crm", "", func(path string) error {
+		o.Product.CRM = append(o.Product.CRM, path)
+		return nil
+	})
 	if err := f.Parse(args); err != nil || f.NArg() > 0 {
 		return fmt.Errorf("%w: up: %v %v", errUsage, err, f.Args())
 	}

@@ -19,32 +19,53 @@ clone cl_registrar p_registrar meta promotable=true promoted-max=1 promoted-node
 primitive p_vip IPaddr2 params ip=%s cidr_netmask=24 op monitor interval=5s timeout=20s op start interval=0 timeout=20s op stop interval=0 timeout=20s
 colocation col_vip inf: p_vip cl_registrar:Promoted
 order ord_vip Mandatory: cl_registrar:promote p_vip:start
+property stonith-enabled=true no-quorum-policy=demote cluster-recheck-interval=2min
+rsc_defaults resource-stickiness=100 migration-threshold=3 failure-timeout=120s
 `
 
 // labCRM is what the lab adds to every configuration: its power switch.
 const labCRM = `primitive fencing stonith:%s params pcmk_host_check=static-list pcmk_host_list="%s" op monitor interval=60s timeout=20s op start interval=0 timeout=20s
-property stonith-enabled=true stonith-action=%s no-quorum-policy=demote dc-deadtime=2s cluster-recheck-interval=2min
-rsc_defaults resource-stickiness=100 migration-threshold=3 failure-timeout=120s
+property stonith-action=%s dc-deadtime=2s
 `
 
-// loadCRM gives the cluster its configuration, through crmsh on the first node.
+// crmFile names the lab's copy of the i-th crmsh file.
+func crmFile(i int) string { return fmt.Sprintf("cluster-%d.crm", i) }
+
+// loadCRM gives the cluster its configuration, through crmsh on the first node: the
+// files one after the other, and one commit.
 func (l *Lab) loadCRM(ctx context.Context, cfg *Config) error {
-	text := fmt.Sprintf(statefulCRM, VIP())
-	if cfg.CRM != "" {
-		raw, err := os.ReadFile(filepath.Join(l.binDir(), "cluster.crm"))
-		if err != nil {
-			return err
-		}
-		text = string(raw)
+	var names []string
+	for i := range cfg.CRM {
+		names = append(names, crmFile(i))
 	}
-	text += fmt.Sprintf(labCRM, FenceAgent, strings.Join(cfg.NodeNames(), " "), cfg.FenceAction)
-	path := l.path("bin", "load.crm")
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	own := map[string]string{"lab.crm": fmt.Sprintf(labCRM, FenceAgent, strings.Join(cfg.NodeNames(), " "), cfg.FenceAction)}
+	if !cfg.Product {
+		own["stateful.crm"] = fmt.Sprintf(statefulCRM, VIP())
+		names = append(names, "stateful.crm")
+	}
+	var script strings.Builder
+	for _, name := range append(names, "lab.crm") {
+		if text, ok := own[name]; ok {
+			if err := os.WriteFile(filepath.Join(l.binDir(), name), []byte(text), 0o644); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&script, "load update %s\n", filepath.Join(nodeRun, "bin", name))
+	}
+	script.WriteString("commit\n")
+	cmd, release, err := l.Command(ctx, cfg.NodeNames()[0], "crm", "configure")
+	if err != nil {
 		return err
 	}
-	inside := filepath.Join(nodeRun, "bin", "load.crm")
-	if _, err := l.Exec(ctx, cfg.NodeNames()[0], "crm", "configure", "load", "update", inside); err != nil {
-		return fmt.Errorf("load the cluster's configuration: %w", err)
+	defer release()
+	cmd.Stdin = strings.NewReader(script.String())
+	out, err := cmd.CombinedOutput()
+	// crmsh goes on behind a bad line, and then ends well.
+	if err == nil && strings.Contains(string(out), "ERROR") {
+		err = fmt.Errorf("crmsh reports errors")
+	}
+	if err != nil {
+		return fmt.Errorf("load the cluster's configuration: %w: %s", err, out)
 	}
 	return nil
 }

@@ -73,8 +73,8 @@ type Config struct {
 	Nodes       int    `json:"nodes"`
 	FenceAction string `json:"fence_action"` // "off" or "reboot"
 	DiskMiB     int    `json:"disk_mib"`
-	// CRM is the crmsh file that was loaded; "" means the built-in cluster without the product.
-	CRM string `json:"crm,omitempty"`
+	// CRM lists the crmsh files that were loaded; none without the product.
+	CRM []string `json:"crm,omitempty"`
 	// Product is true when registrard and its resource agent are installed in the nodes.
 	Product bool `json:"product"`
 }

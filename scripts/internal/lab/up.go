@@ -40,11 +40,11 @@ type UpOptions struct {
 
 // Product is where the built product is; the zero Product makes a cluster without it.
 type Product struct {
-	Registrard string // the daemon
-	Agent      string // the resource agent
-	Config     string // registrard.conf for the nodes
-	DBusPolicy string // org.sipha.Registrard1.conf; may be missing
-	CRM        string // crmsh file
+	Registrard string   // the daemon
+	Agent      string   // the resource agent
+	Config     string   // registrard.conf for the nodes
+	DBusPolicy string   // org.sipha.Registrard1.conf; may be missing
+	CRM        []string // crmsh files, in the order in which they are loaded
 }
 
 // Up brings the lab up and returns when it is whole: one instance is promoted, all
@@ -79,7 +79,7 @@ func (l *Lab) prepare(ctx context.Context, o *UpOptions) (*Config, error) {
 	}
 	if o.Bare {
 		o.Product = Product{}
-	} else if o.Product.Registrard == "" || o.Product.Agent == "" || o.Product.Config == "" || o.Product.CRM == "" {
+	} else if o.Product.Registrard == "" || o.Product.Agent == "" || o.Product.Config == "" || len(o.Product.CRM) == 0 {
 		return nil, errors.New("no product given: start the lab with scripts/lab, or with --bare")
 	}
 	cfg := &Config{Name: l.name, Nodes: o.Nodes, FenceAction: o.FenceAction, DiskMiB: o.DiskMiB, CRM: o.Product.CRM, Product: o.Product.Registrard != ""}
@@ -123,17 +123,21 @@ func (l *Lab) prepare(ctx context.Context, o *UpOptions) (*Config, error) {
 // copyFiles takes what the nodes run into the lab, so that a later build does not
 // change a running cluster.
 func (l *Lab) copyFiles(p *Product) error {
-	for name, f := range map[string]struct {
+	type source struct {
 		path string
 		mode os.FileMode
-	}{
+	}
+	files := map[string]source{
 		"lab":             {"/proc/self/exe", 0o755},
 		"registrard":      {p.Registrard, 0o755},
 		"agent":           {p.Agent, 0o755},
 		"registrard.conf": {p.Config, 0o644},
 		"dbus.conf":       {p.DBusPolicy, 0o644},
-		"cluster.crm":     {p.CRM, 0o644},
-	} {
+	}
+	for i, path := range p.CRM {
+		files[crmFile(i)] = source{path, 0o644}
+	}
+	for name, f := range files {
 		if f.path == "" {
 			continue
 		}
