@@ -4,6 +4,7 @@ package cpg
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -175,13 +176,18 @@ func (c *Conn) end(err error, drop bool) {
 		c.queue.Fail(err)
 	}
 	if first {
-		go c.teardown()
+		go c.teardown(errors.Is(err, ErrLibrary))
 	}
 }
 
-func (c *Conn) teardown() {
+// teardown frees the link. Of a Corosync that is lost it takes no leave: one that
+// is just dying may still take the goodbye, and not answer.
+func (c *Conn) teardown(lost bool) {
 	defer close(c.torn)
 	c.link.wake()
+	if lost {
+		c.link.hangup()
+	}
 	timer := time.AfterFunc(hangupAfter, c.link.hangup)
 	c.users.Wait()
 	timer.Stop()

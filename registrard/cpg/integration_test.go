@@ -206,7 +206,7 @@ func TestCorosyncKilledAndRestarted(t *testing.T) {
 	wantCode(t, "dial without corosync", victim.dial("b", DialArgs{Timeout: prompt}), cpg.ErrLibrary)
 	o := victim.try("close", prompt)
 	wantCode(t, "close", o, 0)
-	wantPrompt(t, "close", o, prompt)
+	wantPrompt(t, "close", o, 2*prompt)
 	for _, m := range ms[1:] {
 		m.until(left(victim.self, cpg.ReasonNodeDown))
 		r := m.until(ring(2, 3)).(cpg.RingChange)

@@ -335,14 +335,14 @@ func (h *history) checkRest() {
 }
 
 const (
-	propertySteps = 3000
+	propertySteps = 2000
 	// comparedLives is with how many earlier processes each one is compared.
 	comparedLives = 12
 )
 
 func TestWorldKeepsOrderAndSets(t *testing.T) {
 	t.Parallel()
-	seeds := 48
+	seeds := 24
 	if testing.Short() {
 		seeds = 12
 	}
