@@ -94,6 +94,10 @@ func (c *Core) tryClaim() {
 		cl.reason = "no quorum"
 		return
 	}
+	if c.differs {
+		cl.reason = "content differs from the log's digest"
+		return
+	}
 	voters, boot := c.voters(), false
 	if len(voters) == 0 {
 		if voters = c.firstVoters(); voters == nil {
@@ -123,15 +127,15 @@ func (c *Core) firstVoters() []location.Voter {
 		return nil
 	}
 	var vs []location.Voter
-	for _, m := range c.view.members {
-		p := c.peers[m.Node]
-		if !c.here(m.Node) {
+	for _, n := range c.view.nodes {
+		if !c.here(n) {
 			continue
 		}
-		if p == nil || p.Member != m || len(p.hello.Voters) > 0 || p.hello.Last != (location.Position{}) {
+		p := c.peers[n] // a ghost beside it says no hello, and does not count
+		if p == nil || len(p.hello.Voters) > 0 || p.hello.Last != (location.Position{}) {
 			return nil
 		}
-		vs = append(vs, location.Voter{Node: p.Node, Disk: p.disk})
+		vs = append(vs, location.Voter{Node: n, Disk: p.disk})
 	}
 	if len(vs) == 0 || len(vs) > VotersMax || !c.bootstrap && (c.cfg.Expected == 0 || len(vs) < c.cfg.Expected) {
 		return nil

@@ -33,6 +33,9 @@ const (
 	TimerInterval = 10 * time.Millisecond
 	// HelloInterval is how often a Hello is repeated while there is no primary.
 	HelloInterval = time.Second
+	// RehelloInterval is how often it is repeated all the same: a hello can be lost on its way, and who has not heard it takes nothing
+	// from its sender.
+	RehelloInterval = 3 * time.Second
 	// MarkInterval is how long the primary is silent before it sends a marker with the commit index.
 	MarkInterval = 20 * time.Millisecond
 	// IdleInterval is how long the primary is silent where there is nothing new to say.

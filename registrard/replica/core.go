@@ -46,6 +46,7 @@ type Core struct {
 	differsAt  location.Position
 	bootstrap  bool // an operator's order
 	helloDue   bool
+	helloBack  bool // our last one has come back
 	helloMono  time.Duration
 	dirty      bool // Status may have changed
 	lastStatus changedStatus
@@ -205,7 +206,7 @@ func (c *Core) onTimer() {
 	c.leadTimer(gap)
 	c.followTimer()
 	c.joinTimer()
-	if c.now.Mono-c.helloMono >= HelloInterval && c.leaderGone() {
+	if since := c.now.Mono - c.helloMono; since >= RehelloInterval || since >= HelloInterval && (c.leaderGone() || !c.helloBack) {
 		c.helloDue = true
 	}
 	c.dirty = true
@@ -217,7 +218,13 @@ func (c *Core) onApplied(ev Applied) {
 		return
 	}
 	c.applied, c.digest = ev.Index, ev.Digest
-	if pos, ok := c.log.at(ev.Index); ok && pos.Digest != ev.Digest && !c.differs {
+	pos, ok := c.log.at(ev.Index)
+	switch {
+	case !ok:
+	case pos.Digest == ev.Digest:
+		c.differs = false // the sums are over all content: equal once is equal
+	case pos.Epoch == c.follow.epoch && !c.differs:
+		// An older epoch's primary may have been the wrong one. What counts is the word of the one that runs.
 		c.differs, c.differsAt = true, location.Position{Epoch: pos.Epoch, Index: ev.Index, Digest: ev.Digest}
 		c.note(levelError, "content differs from the log's digest", "index", ev.Index, "ours", ev.Digest, "log", pos.Digest)
 		if c.lead != nil {
@@ -254,4 +261,21 @@ func (c *Core) OrderedTime(now Now) location.Time {
 	}
 	passed := min(max(now.Mono-c.lastMono, 0), c.cfg.AddedMax)
 	return c.lastTime + location.Time(passed/time.Millisecond)
+}
+
+// Boot returns what a new Core of the same database would be told, once all its writes are done: for a member that has lost the group
+// and joins it again.
+func (c *Core) Boot(now Now) Boot {
+	applied, _ := c.log.at(c.applied)
+	applied.Digest = c.digest
+	b := Boot{
+		Disk: c.cfg.Disk, Promised: c.promised, Applied: applied, Time: c.lastTime, Log: c.log.entries,
+		StoredAgo: now.Mono - c.lastMono,
+	}
+	for _, m := range c.marks {
+		if m.index <= c.applied || len(b.Voters) == 0 {
+			b.Voters = m.voters
+		}
+	}
+	return b
 }

@@ -33,6 +33,8 @@ func (c *Core) judge() {
 			} else {
 				vouch++
 			}
+		case v.Node == c.follow.epoch.Node && !p.differs && !c.leaderGone():
+			vouch++ // the primary, whose word the log's digest is
 		case p.differs && p.applied == at.Index && p.digest == at.Digest:
 			against++
 		case !p.differs && p.epoch == c.follow.epoch && p.applied >= at.Index:

@@ -173,12 +173,12 @@ func (c *Core) score() int {
 // state says what this member is doing, and why, for people.
 func (c *Core) state() (State, string) {
 	switch {
-	case c.differs:
-		return StateDiffers, "content differs from the log's digest"
 	case c.serving():
 		return StateServing, ""
 	case c.wanted && c.now.Mono-c.standless() >= StandTimeout:
 		return StateFailed, c.claim.reason
+	case c.differs:
+		return StateDiffers, "content differs from the log's digest"
 	case c.lead != nil && c.lead.started:
 		return StateSuspended, "waiting for a majority of the voters"
 	case c.wanted:

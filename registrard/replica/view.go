@@ -141,7 +141,7 @@ func (c *Core) viewChanged() {
 
 // hello introduces this member.
 func (c *Core) hello() {
-	c.helloDue, c.helloMono = false, c.now.Mono
+	c.helloDue, c.helloBack, c.helloMono = false, false, c.now.Mono
 	c.multicast(&Hello{
 		VersionMin: c.cfg.VersionMin, VersionMax: c.cfg.VersionMax, Name: c.cfg.Name, Disk: c.cfg.Disk, ConfigHash: c.cfg.ConfigHash,
 		Expected: uint16(c.cfg.Expected), Ring: c.view.ring, Last: c.log.last(), Committed: c.commit, Promised: c.promised,
@@ -160,11 +160,18 @@ func (c *Core) onHello(from Sender, h *Hello) {
 		c.peers[from.Node] = p
 		c.welcome(p, h)
 	}
+	c.helloBack = c.helloBack || from.Member == c.cfg.Self && from.Incarnation == c.cfg.Incarnation
 	p.name, p.hello, p.helloMono = h.Name, *h, c.now.Mono
 	c.seen = maxEpoch(c.seen, h.Promised)
 	c.dirty = true
-	if c.lead != nil {
-		c.lead.markDue = true
+	if c.lead == nil {
+		return
+	}
+	c.lead.markDue = true
+	if h.Promised.Compare(c.lead.epoch) > 0 {
+		// It can follow no older epoch, however its promise came about: only a claim above it brings it back.
+		c.depose(h.Name + " has promised epoch " + h.Promised.String())
+		c.claim.tries, c.claim.at = 0, c.now.Mono
 	}
 }
 
