@@ -69,8 +69,8 @@ func (g *guard) admit(a netip.Addr, now time.Duration) bool {
 	return known || g.isTrusted(a)
 }
 
-// fail takes a token; it tells whether there was one, so that the failure may be answered.
-func (g *guard) fail(a netip.Addr, now time.Duration) bool {
+// fail takes cost tokens; it tells whether there were as many, so that the failure may be answered.
+func (g *guard) fail(a netip.Addr, now time.Duration, cost int) bool {
 	if g.isTrusted(a) {
 		return true
 	}
@@ -78,7 +78,7 @@ func (g *guard) fail(a netip.Addr, now time.Duration) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	full, _ := g.failed.get(key)
-	full = max(full, now) + g.interval
+	full = max(full, now) + time.Duration(cost)*g.interval
 	if full-now > g.burst {
 		return false
 	}

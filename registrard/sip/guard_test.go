@@ -16,7 +16,7 @@ func testGuard(perSecond float64, burst, sources int, trusted ...string) *guard 
 
 func fails(g *guard, a netip.Addr, now time.Duration) int {
 	n := 0
-	for g.fail(a, now) {
+	for g.fail(a, now, 1) {
 		if n++; n > 1000 {
 			return n
 		}
@@ -53,7 +53,7 @@ func TestGuard(t *testing.T) {
 		t.Parallel()
 		g := testGuard(1, 3, 100)
 		for i := range 1000 {
-			if !g.admit(good, 0) || !g.fail(good, 0) {
+			if !g.admit(good, 0) || !g.fail(good, 0, 1) {
 				t.Fatalf("challenge %d was not answered", i)
 			}
 			g.succeed(good, 0)
@@ -73,8 +73,18 @@ func TestGuard(t *testing.T) {
 		if !g.admit(good, 0) {
 			t.Error("a source that has succeeded is not read")
 		}
-		if g.fail(good, 0) {
+		if g.fail(good, 0, 1) {
 			t.Error("a failure above the limit is answered")
+		}
+	})
+	t.Run("WrongPasswordsCostMore", func(t *testing.T) {
+		t.Parallel()
+		g := testGuard(1, 10, 100)
+		if !g.fail(bad, 0, 4) || !g.fail(bad, 0, 4) || g.fail(bad, 0, 4) {
+			t.Error("want two failures of 4 tokens out of 10")
+		}
+		if n := fails(g, bad, 0); n != 2 {
+			t.Errorf("%d tokens are left, want 2", n)
 		}
 	})
 	t.Run("TrustedIsFree", func(t *testing.T) {
@@ -104,7 +114,7 @@ func TestGuard(t *testing.T) {
 		g.succeed(good, 0)
 		for i := range 10_000 {
 			a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-			g.fail(a, 0)
+			g.fail(a, 0, 1)
 			g.succeed(a, 0)
 			g.succeed(good, 0)
 		}

@@ -84,7 +84,7 @@ func (s *Server) toSelf(w *work) Outcome {
 	if unsupported := s.unsupported(w); unsupported != nil {
 		return s.refuse(w, RejectedExtension, unsupported)
 	}
-	if !s.guard.fail(w.remote.Addr(), s.now()) { // nobody has proved who he is
+	if !s.guard.fail(w.remote.Addr(), s.now(), 1) { // nobody has proved who he is
 		return IgnoredSource
 	}
 	w.headers = message.AppendHeader(w.headers[:0], "Allow", allowed)

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func (s *Server) register(w *work) (o Outcome, keep bool) {
 	if outcome, ok := s.authenticate(w, aor, realm); !ok {
 		return outcome, false
 	}
-	if !s.thirdParty && !sameAOR(m.From.URI, aor) {
+	if !s.thirdParty && !bytes.Equal(m.From.URI, m.To.URI) && !sameAOR(m.From.URI, aor) {
 		return s.refuse(w, RejectedIdentity, &message.Response{Status: 403, Reason: "Third-Party Registration"}), false
 	}
 	if bad := m.ToRequest(&w.request, w.protocol.String(), w.remote, w.local); bad != nil {

@@ -38,6 +38,7 @@ type Server struct {
 	guard        *guard
 	tagger       message.Tagger
 	verifier     *digest.Verifier
+	failures     *failureLog
 	dated        atomic.Pointer[dateLine]
 	inflight     *inflight
 	completions  *completions
@@ -59,6 +60,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		guard:        newGuard(limits, cfg.Trusted),
 		tagger:       message.NewTagger(),
 		verifier:     newVerifier(&cfg),
+		failures:     newFailureLog(),
 		inflight:     newInflight(limits.InFlightMax),
 		completions:  newCompletions(),
 		transactions: newTransactions(limits.TransactionsMax),
@@ -209,15 +211,23 @@ func (s *Server) malformed(w *work, e *message.Error) Outcome {
 		outcome = RejectedMethod
 	}
 	if !w.msg.Answerable() {
-		s.guard.fail(w.remote.Addr(), s.now())
+		s.guard.fail(w.remote.Addr(), s.now(), 1)
 		return InvalidMalformed
 	}
 	return s.refuse(w, outcome, &message.Response{Status: e.Status, Reason: e.Reason})
 }
 
+// guessCost is how many tokens a wrong password takes: guessing is what a source must not be able to do often.
+const guessCost = 10
+
 // refuse answers a failure, as long as its source has not failed too often.
 func (s *Server) refuse(w *work, o Outcome, r *message.Response) Outcome {
-	if !s.guard.fail(w.remote.Addr(), s.now()) {
+	cost := 1
+	if o == RejectedCredentials || o == RejectedIdentity {
+		cost = guessCost
+		s.failures.log(s.log, o, w)
+	}
+	if !s.guard.fail(w.remote.Addr(), s.now(), cost) {
 		return IgnoredSource
 	}
 	w.respond(r)

@@ -14,6 +14,8 @@ const (
 	// tcpBufferMin is what an idle connection holds; it grows to the size of a message when one comes.
 	tcpBufferMin = 2 << 10
 	pong         = "\r\n"
+	// pongsPerReadMax is how many keep-alives that came at once are answered: who waits for each sends them one by one.
+	pongsPerReadMax = 4
 )
 
 var longAgo = time.Unix(1, 0)
@@ -94,6 +96,7 @@ type streamReader struct {
 	since   time.Time     // when the last message or keep-alive ended, or when the first byte of the next one came
 	partial bool          // buf holds the beginning of a message
 	fresh   bool          // keep-alive state: a CRLF was seen and waits for its second
+	pongs   int           // sent for what the last read brought
 }
 
 // run returns the counter of what ended the stream, or nil for an ordinary end.
@@ -138,6 +141,7 @@ func (r *streamReader) ended(err error) *Counter {
 // take handles every complete message in the buffer.
 func (r *streamReader) take() *Counter {
 	limits := &r.c.t.limits
+	r.pongs = 0
 	used := 0
 	for {
 		used += r.keepAlives(r.buf[used:r.n])
@@ -187,7 +191,9 @@ func (r *streamReader) keepAlives(b []byte) int {
 			if r.fresh {
 				r.c.t.counters.add(TCPKeepAlives, 1)
 				r.idle = r.c.t.limits.KeepAliveIdleTimeout
-				_ = r.c.Send([]byte(pong), r.c.local, r.c.remote) // a connection that cannot take two bytes closes itself
+				if r.pongs++; r.pongs <= pongsPerReadMax {
+					_ = r.c.Send([]byte(pong), r.c.local, r.c.remote) // a connection that cannot take two bytes closes itself
+				}
 			}
 			r.fresh = !r.fresh
 			r.since = time.Now()
