@@ -49,7 +49,7 @@ type attempt struct {
 
 // Habits of phones.
 const (
-	thinkUsual   = 400 * time.Millisecond // between two ops
+	thinkUsual   = 400 * time.Millisecond // between two ops; at times less
 	answerWait   = 500 * time.Millisecond // for an answer, before the request is sent again
 	attemptsMax  = 4
 	netUsual     = 3 * time.Millisecond // a request or an answer is under way
@@ -69,7 +69,7 @@ func (s *Sim) newPhones(n int) {
 			contact: fmt.Sprintf("sip:phone%d@192.0.2.%d:5060", i, i+1), callID: fmt.Sprintf("call-%d", i), brief: i%4 == 3,
 		}
 		s.phones = append(s.phones, ph)
-		s.after(s.between(0, 2*thinkUsual), ph.next)
+		s.after(s.between(0, 2*s.think), ph.next)
 	}
 }
 
@@ -124,7 +124,7 @@ func (ph *phone) finish(o *op) {
 	}
 	o.done = true
 	if f := ph.s.faults; !f.calm || !ph.answeredSince(f.calmFrom) {
-		ph.s.after(ph.s.between(thinkUsual/10, 2*thinkUsual), ph.next)
+		ph.s.after(ph.s.between(ph.s.think/10, 2*ph.s.think), ph.next)
 	}
 }
 

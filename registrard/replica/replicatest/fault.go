@@ -42,7 +42,7 @@ func (f *faults) tick() {
 		{o.PowerCut, f.powerCut}, {o.PowerCutAll, f.powerCutAll}, {o.Kill, f.kill}, {o.Partition, f.partition}, {o.LoseToken, f.loseToken},
 		{o.Corosync, f.corosync}, {o.Freeze, f.freeze}, {o.Pause, f.pause}, {o.Drop, f.drop}, {o.TryAgain, f.tryAgain},
 		{o.QuorumLate, f.quorumLate}, {o.SlowDisk, f.slowDisk}, {o.ClockStep, f.clockStep}, {o.Corrupt, f.corrupt}, {o.Wipe, f.wipe},
-		{o.Ghost, f.ghost}, {o.Promoter, f.promoter},
+		{o.Ghost, f.ghost}, {o.Lag, f.lag}, {o.Strike, f.strike}, {o.Promoter, f.promoter},
 	} {
 		if f.s.chance(kind.rate * faultTick.Seconds()) {
 			kind.do(pick(f.s.rng, f.s.machines))
@@ -209,6 +209,45 @@ func (f *faults) ghost(m *machine) {
 	if p := m.shell; p != nil {
 		f.s.world.Ghost(p.proc.Self())
 	}
+}
+
+// lagMax is how long a node lags at the most.
+const lagMax = 100 * time.Millisecond
+
+func (f *faults) lag(m *machine) { m.lags = f.s.now + f.s.between(0, lagMax) }
+
+// strike keeps what the primary sends from some of the others, and then does something to the primary: what it has written and they
+// have not is what a new primary must do without.
+func (f *faults) strike(*machine) {
+	s := f.s
+	for _, m := range s.machines {
+		if m.shell == nil || !m.shell.status.Serving {
+			continue
+		}
+		d := s.between(0, lagMax)
+		for _, other := range s.machines {
+			if other != m && s.chance(0.7) {
+				other.lags = s.now + d + s.between(0, lagMax/4)
+			}
+		}
+		do := pick(s.rng, []func(*machine){f.powerCut, f.powerCut, f.cutOff, f.cutOff, f.kill, f.freeze, f.corosync, f.powerCutAll})
+		s.after(d, func() {
+			if !f.calm {
+				do(m)
+			}
+		})
+		return
+	}
+}
+
+// cutOff parts one node from all others.
+func (f *faults) cutOff(m *machine) {
+	f.s.trace("net   parts: %s from the rest", m)
+	f.s.world.Partition([]cpg.NodeID{cpg.NodeID(m.id)})
+	f.later(func() {
+		f.s.trace("net   heals")
+		f.s.world.Heal()
+	})
 }
 
 func (f *faults) promoter(*machine) { f.s.promoter.err() }

@@ -16,8 +16,9 @@ type machine struct {
 	power    bool
 	shell    *shell // nil while no process runs
 	pid      uint32
-	wallStep int64 // by how much its wall clock is wrong, in milliseconds
-	starts   int   // plans to start a process, so that only the last one counts
+	wallStep int64         // by how much its wall clock is wrong, in milliseconds
+	lags     time.Duration // until when it receives nothing
+	starts   int           // plans to start a process, so that only the last one counts
 }
 
 // wall is the machine's wall clock, in milliseconds since 1970.

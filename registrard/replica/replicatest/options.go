@@ -43,6 +43,8 @@ type Faults struct {
 	Corrupt     float64 // a replica's content changes by itself
 	Wipe        float64 // a machine loses its disk; at most once
 	Ghost       float64 // a member stays listed after its end
+	Lag         float64 // a node receives nothing for a while
+	Strike      float64 // the primary is struck while others lag behind it
 	Promoter    float64 // Pacemaker moves, demotes, or promotes the wrong one or one too many
 }
 

@@ -22,10 +22,9 @@ type oracle struct {
 	// grants are the highest epochs that disks have granted.
 	grants  map[location.DiskID]location.Epoch
 	decoded map[entryKey][]location.Change
-	history []record // of every 2xx, for the check of linearizability
-	commits int
-	asides  int
-	ahead   location.Time // how far ordered time was ahead of the simulation's at the last entry, or the first where clocks are right
+	history []record       // of every 2xx, for the check of linearizability
+	counts  map[string]int // of what has happened, to see that a simulation plays all of the protocol
+	ahead   location.Time  // how far ordered time was ahead of the simulation's at the last entry, or the first where clocks are right
 	// lost are the databases that are gone: who wiped it had held what it held.
 	lost map[location.DiskID]*disk
 	// corrupted: a content has changed by itself. If it was the primary's, the log's digests are wrong from there on.
@@ -55,7 +54,7 @@ type record struct {
 func newOracle(s *Sim) *oracle {
 	return &oracle{
 		s: s, entries: map[entryKey]*location.Entry{},
-		grants: map[location.DiskID]location.Epoch{}, lost: map[location.DiskID]*disk{}, decoded: map[entryKey][]location.Change{},
+		grants: map[location.DiskID]location.Epoch{}, lost: map[location.DiskID]*disk{}, counts: map[string]int{}, decoded: map[entryKey][]location.Change{},
 	}
 }
 
@@ -84,7 +83,10 @@ func (o *oracle) booted(p *shell, b replica.Boot) {
 }
 
 // installed checks a snapshot that has been swapped in.
-func (o *oracle) installed(p *shell, b replica.Boot) { o.contentAt(p, b.Applied) }
+func (o *oracle) installed(p *shell, b replica.Boot) {
+	o.counts["snapshot installed"]++
+	o.contentAt(p, b.Applied)
+}
 
 // contentAt checks a content whose position is known against what is committed.
 func (o *oracle) contentAt(p *shell, at location.Position) {
@@ -112,6 +114,9 @@ func (o *oracle) wrote(p *shell, w replica.Write) {
 			o.s.fail("log matching: node %d writes another entry %s", p.m.id, short(e.Position))
 		}
 	}
+	if w.Cut > 0 {
+		o.counts["log cut"]++
+	}
 	if w.Cut > 0 && w.Cut <= uint64(len(o.log)) {
 		o.checkCut(p, w)
 	}
@@ -133,7 +138,6 @@ func (o *oracle) checkCut(p *shell, w replica.Write) {
 
 // committing checks entries that a node takes for committed.
 func (o *oracle) committing(p *shell, entries []location.Entry) {
-	o.commits++
 	for i := range entries {
 		e := &entries[i]
 		index := e.Position.Index
@@ -171,6 +175,7 @@ func (o *oracle) firstCommit(p *shell, e *location.Entry) {
 	case c > 0:
 		o.reigns = append(o.reigns, reign{st.Epoch, o.s.now, p.m.id})
 	}
+	o.counts["committed "+kindName(e.Kind)]++
 	o.checkTime(e)
 	if have, of := o.holders(e.Position, st.Voters); have < of/2+1 {
 		o.s.fail("P1: node %d commits %s, which %d of %d voters hold", p.m.id, short(e.Position), have, of)
@@ -251,7 +256,10 @@ func (o *oracle) applied(p *shell, e *location.Entry) {
 // sending checks what a node is about to say.
 func (o *oracle) sending(p *shell, m replica.Message) {
 	d := p.m.disk
+	o.counts[fmt.Sprintf("%T", m)]++
 	switch m := m.(type) {
+	case *replica.Refuse:
+		o.counts["refused: "+reasonName(m.Reason)]++
 	case *replica.Grant:
 		if m.Epoch.Compare(o.grants[m.Disk]) < 0 {
 			o.s.fail("node %d grants %s after %s", p.m.id, m.Epoch, o.grants[m.Disk])
@@ -285,6 +293,7 @@ func (o *oracle) answered(p *shell, a *attempt, arrived time.Duration, ans locat
 			return
 		}
 	}
+	o.counts["answered"]++
 	o.checkBindings(fmt.Sprintf("answer of node %d", p.m.id), a.op.phone.aor, a.sent, ans.Bindings)
 }
 
@@ -357,7 +366,7 @@ func (o *oracle) checkAbsent(where string, ph *phone, asked time.Duration) {
 
 // setAside notes that a machine gives up its database.
 func (o *oracle) setAside(p *shell, reason string) {
-	o.asides++
+	o.counts["set aside"]++
 	o.s.trace("%-5s sets its database aside: %s", p.m, reason)
 	if !p.m.disk.corrupt {
 		o.s.fail("P3: node %d sets a sound database aside: %s", p.m.id, reason)

@@ -36,9 +36,12 @@ var scenarios = []struct {
 	{"snapshot", 200, replicatest.Options{Phones: 8, LogKeep: 4, ChunkSize: 150, Faults: replicatest.Faults{
 		Kill: 0.6, PowerCut: 0.6, Partition: 0.3, Wipe: 0.3, Drop: 0.2, Promoter: 0.2}}},
 	{"content", 120, replicatest.Options{LogKeep: 8, ChunkSize: 300, Faults: replicatest.Faults{Corrupt: 0.5, Wipe: 0.2, Kill: 0.3, ClockStep: 0.3}}},
+	{"strike", 300, replicatest.Options{Faults: replicatest.Faults{Strike: 1.5, Lag: 1, Kill: 0.1, Promoter: 0.2, SlowDisk: 0.2}}},
+	{"strike5", 120, replicatest.Options{Nodes: 5, LogKeep: 12, ChunkSize: 300, Faults: replicatest.Faults{Strike: 1.5, Lag: 2, PowerCut: 0.2,
+		Partition: 0.3, Promoter: 0.2}}},
 	{"chaos", 240, replicatest.Options{Nodes: 4, LogKeep: 16, ChunkSize: 300, Rough: 8 * time.Second, Faults: replicatest.Faults{
 		PowerCut: 0.3, PowerCutAll: 0.05, Kill: 0.3, Partition: 0.4, LoseToken: 0.2, Corosync: 0.2, Freeze: 0.2, Pause: 0.3, Drop: 0.3, TryAgain: 0.3,
-		QuorumLate: 0.2, SlowDisk: 0.3, ClockStep: 0.1, Corrupt: 0.1, Wipe: 0.1, Ghost: 0.1, Promoter: 0.4}}},
+		QuorumLate: 0.2, SlowDisk: 0.3, ClockStep: 0.1, Corrupt: 0.1, Wipe: 0.1, Ghost: 0.1, Strike: 0.4, Lag: 0.5, Promoter: 0.4}}},
 }
 
 // shortShare is the part of the seeds that -short plays.

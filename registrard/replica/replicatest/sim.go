@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"sipha/registrard/cpg"
@@ -28,7 +29,9 @@ type Sim struct {
 	promoter *promoter
 	phones   []*phone
 	faults   *faults
-	names    uint64 // incarnations, disks and pids handed out
+	enabled  []cpgtest.Step
+	think    time.Duration // of the phones
+	names    uint64        // incarnations, disks and pids handed out
 	err      error
 }
 
@@ -41,6 +44,7 @@ func newSim(rng *rand.Rand, opts Options) *Sim {
 	}
 	s := &Sim{opts: opts, rng: rng, shells: map[*cpgtest.Process]*shell{}}
 	s.world = cpgtest.NewWorld(cpgtest.Config{Nodes: ids, TwoNode: opts.Nodes == 2})
+	s.think = pick(rng, []time.Duration{thinkUsual / 16, thinkUsual / 4, thinkUsual / 4, thinkUsual, thinkUsual})
 	s.oracle = newOracle(s)
 	for _, id := range ids {
 		m := &machine{s: s, id: location.NodeID(id), power: true}
@@ -123,7 +127,7 @@ func (s *Sim) step(end time.Duration) {
 		e.do()
 		return
 	}
-	step, delivery, ok := s.world.Step(s.rng)
+	step, delivery, ok := s.worldStep()
 	if !ok {
 		if len(s.agenda.events) == 0 {
 			s.now = end
@@ -155,6 +159,48 @@ func (s *Sim) pace() time.Duration {
 		return time.Duration(s.rng.Int64N(int64(paceHiccup)))
 	}
 	return time.Duration(s.rng.Int64N(int64(paceUsual)))
+}
+
+// Odds of worldStep's less likely choices: one in so many.
+const (
+	oddsSmallerRing = 8
+	oddsOutOfOrder  = 8
+)
+
+// worldStep does one of the things that can happen in the world, as World.Step does, but for what is kept from nodes that lag.
+func (s *Sim) worldStep() (cpgtest.Step, cpgtest.Delivery, bool) {
+	s.enabled = slices.DeleteFunc(s.world.Enabled(s.enabled[:0]), func(st cpgtest.Step) bool {
+		return st.Kind == cpgtest.StepReceive && s.machine(location.NodeID(st.Node)).lags > s.now
+	})
+	if len(s.enabled) == 0 {
+		return cpgtest.Step{}, cpgtest.Delivery{}, false
+	}
+	st := s.enabled[s.rng.IntN(len(s.enabled))]
+	switch st.Kind {
+	case cpgtest.StepSend:
+		st.Count = 1 + s.rng.IntN(st.Count)
+	case cpgtest.StepForm:
+		if nodes := st.Nodes(); s.rng.IntN(oddsSmallerRing) == 0 {
+			some := slices.DeleteFunc(nodes, func(n cpg.NodeID) bool { return n != st.Node && s.rng.IntN(2) == 0 })
+			if err := s.world.Form(some...); err != nil {
+				s.fail("%v", err)
+			}
+			return st, cpgtest.Delivery{}, true
+		}
+	case cpgtest.StepReceive:
+		if s.rng.IntN(oddsOutOfOrder) == 0 {
+			later := st
+			later.Position += s.rng.IntN(oddsOutOfOrder)
+			if d, err := s.world.Do(later); err == nil {
+				return later, d, true // it was there
+			}
+		}
+	}
+	d, err := s.world.Do(st)
+	if err != nil {
+		s.fail("%v", err)
+	}
+	return st, d, true
 }
 
 // deliver hands an event of the group to the shell whose process got it.
