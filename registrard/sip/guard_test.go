@@ -80,8 +80,10 @@ func TestGuard(t *testing.T) {
 	t.Run("WrongPasswordsCostMore", func(t *testing.T) {
 		t.Parallel()
 		g := testGuard(1, 10, 100)
-		if !g.fail(bad, 0, 4) || !g.fail(bad, 0, 4) || g.fail(bad, 0, 4) {
-			t.Error("want two failures of 4 tokens out of 10")
+		for i, want := range []bool{true, true, false} {
+			if got := g.fail(bad, 0, 4); got != want {
+				t.Errorf("failure %d of 4 tokens out of 10: %v, want %v", i, got, want)
+			}
 		}
 		if n := fails(g, bad, 0); n != 2 {
 			t.Errorf("%d tokens are left, want 2", n)
