@@ -331,9 +331,7 @@ func TestFrozenPrimary(t *testing.T) {
 	s.must("start", ocf.Success)
 	s.must("promote", ocf.Success)
 	p := s.pid()
-	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	s.freeze(p.PID)
 	r := s.must("monitor", ocf.FailedPromoted, "OCF_RESKEY_CRM_meta_timeout=8000")
 	if !strings.HasPrefix(r.reason, "the daemon does not answer: ") || s.score() != "" {
 		t.Errorf("reason %q, score %q", r.reason, s.score())
@@ -350,9 +348,7 @@ func TestFrozenReplica(t *testing.T) {
 	s := newStage(t)
 	s.must("start", ocf.Success)
 	p := s.pid()
-	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	s.freeze(p.PID)
 	s.must("monitor", ocf.ErrGeneric, "OCF_RESKEY_CRM_meta_timeout=8000")
 	s.must("stop", ocf.Success, "OCF_RESKEY_CRM_meta_timeout=8000")
 	if p.Alive() {

@@ -196,8 +196,12 @@ func untilCommitted(ctx context.Context, d daemon) error {
 			return fmt.Errorf("no commit: entry %d of %d after %v", now.Committed, first.Index, commitPatience)
 		case <-time.After(commitPoll):
 		}
-		if now, err = d.Status(ctx); err != nil {
+		next, err := d.Status(ctx)
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("commit: %w", err)
+		}
+		if err == nil {
+			now = next
 		}
 	}
 	return nil

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,6 +248,27 @@ func (s *stage) eventually(what string, ok func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// freeze stops a process, and returns when all of its threads stand still.
+func (s *stage) freeze(pid int) {
+	s.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	s.eventually("the daemon stands still", func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			return false
+		}
+		for _, path := range stats {
+			b, err := os.ReadFile(path)
+			if err != nil || !strings.Contains(string(b), ") T ") {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // clear ends what a test has left.

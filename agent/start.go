@@ -82,14 +82,21 @@ func (r *resource) untilJoined(ctx context.Context) (control.Status, error) {
 		case joined(s.status.State):
 			return s.status, nil
 		}
-		if s.daemon != nil || last.daemon == nil {
-			last = *s
-		}
+		last.better(s)
 		select {
 		case <-ctx.Done():
 			return control.Status{}, lateError(&last)
 		case <-time.After(readyPoll):
 		}
+	}
+}
+
+// better replaces what was seen before by what is seen now, if that says more: an answer says more than none, and any reason for
+// silence more than that time was up.
+func (s *sight) better(now *sight) {
+	nothing := s.daemon == nil && s.mute == nil
+	if nothing || now.daemon != nil || s.daemon == nil && !errors.Is(now.mute, control.ErrTimeout) {
+		*s = *now
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	sigKill = unix.SIGKILL
 
 	// recordPatience is how long a living waiter is given to record the end of a daemon that is just gone.
-	recordPatience = 500 * time.Millisecond
+	recordPatience = 3 * time.Second
 	// waiterPatience is how long a waiter may take to end by itself after its daemon was stopped.
 	waiterPatience = 500 * time.Millisecond
 
