@@ -63,8 +63,8 @@ func canonicalDomain(d string) (string, error) {
 
 func checkTwice(list []string) error {
 	sorted := slices.Sorted(slices.Values(list))
-	for i := range sorted[1:] {
-		if sorted[i] == sorted[i+1] {
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i-1] == sorted[i] {
 			return fmt.Errorf("%q is there twice", sorted[i])
 		}
 	}

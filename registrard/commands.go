@@ -111,10 +111,56 @@ func arguments(c *cli.Context, low, high int) error {
 	case n < low:
 		return failf(exitUsage, "an argument is missing: usage: %s", usage)
 	}
-	for _, a := range c.Args().Slice() {
-		if strings.HasPrefix(a, "--") {
-			return failf(exitUsage, "option %s stands behind the arguments: usage: %s", a, usage)
+	return nil
+}
+
+// optionsFirst moves options that stand behind a command's arguments before them, which the command line library wants: people write
+// both. What follows "--" stays.
+func optionsFirst(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	out, rest := args[:1:1], args[1:]
+	flags, commands := app.Flags, app.Commands
+	for len(rest) > 0 && len(commands) > 0 {
+		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(rest[0]) })
+		if i < 0 {
+			break
+		}
+		flags, commands = commands[i].Flags, commands[i].Subcommands
+		out, rest = append(out, rest[0]), rest[1:]
+	}
+	var arguments []string
+	for len(rest) > 0 {
+		word := rest[0]
+		rest = rest[1:]
+		switch {
+		case word == "--":
+			out = append(out, word) // all options stand before it by then
+			arguments, rest = append(arguments, rest...), nil
+		case !strings.HasPrefix(word, "-") || word == "-":
+			arguments = append(arguments, word)
+		default:
+			out = append(out, word)
+			if takesValue(flags, word) && len(rest) > 0 {
+				out, rest = append(out, rest[0]), rest[1:]
+			}
 		}
 	}
-	return nil
+	return append(out, arguments...)
+}
+
+// takesValue tells whether the word behind this option belongs to it.
+func takesValue(flags []cli.Flag, option string) bool {
+	name := strings.TrimLeft(option, "-")
+	if strings.Contains(name, "=") {
+		return false
+	}
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			_, isBool := f.(*cli.BoolFlag)
+			return !isBool
+		}
+	}
+	return false
 }

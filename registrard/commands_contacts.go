@@ -32,10 +32,11 @@ func (p *program) contactsCommand() *cli.Command {
 
 // parseAddress takes an address-of-record as people write it: the scheme may be left out.
 func parseAddress(text string) (location.AOR, error) {
-	if !strings.Contains(text, ":") || strings.Index(text, "@") < strings.Index(text, ":") && strings.Contains(text, "@") {
-		text = "sip:" + text
+	uri := text
+	if at, colon := strings.Index(text, "@"), strings.Index(text, ":"); colon < 0 || at >= 0 && at < colon {
+		uri = "sip:" + text
 	}
-	aor, err := location.ParseAOR(text)
+	aor, err := location.ParseAOR(uri)
 	if err != nil {
 		return "", failf(exitUsage, "%q is no address: write it as alice@example.org", text)
 	}
@@ -118,7 +119,7 @@ func (p *program) contactsShow(c *cli.Context) error {
 		t.add("Contact:", b.URI+b.Params)
 		t.add("Expires:", fmt.Sprintf("in %s", time.Duration(b.ExpiresS)*time.Second))
 		t.add("Registered:", time.UnixMilli(b.CreatedMS).UTC().Format(time.RFC3339))
-		t.add("q:", qText(b.Q))
+		t.add("q:", orDash(qText(b.Q)))
 		t.add("Call-ID, CSeq:", fmt.Sprintf("%s, %d", b.CallID, b.CSeq))
 		t.add("Received from:", fmt.Sprintf("%s at %s", b.Received, b.Socket))
 		t.add("User-Agent:", orDash(b.UserAgent))
@@ -168,7 +169,7 @@ func (p *program) contactsRemove(c *cli.Context) error {
 
 func qText(q *float64) string {
 	if q == nil {
-		return "-"
+		return ""
 	}
 	return strconv.FormatFloat(*q, 'f', -1, 64)
 }

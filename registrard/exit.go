@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"sipha/registrard/control"
+	"sipha/registrard/store"
 )
 
 // Exit codes: those of sysexits.h where it has one; docs/cli.md lists them.
@@ -59,11 +60,13 @@ func exitCode(err error) int {
 		return f.code
 	case errors.As(err, &e):
 		return controlExitCode(e.Code)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO):
+	case errors.Is(err, store.ErrFuture):
+		return exitData
+	case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrDamaged), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO):
 		return exitIO
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, store.ErrPermission):
 		return exitPermission
-	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, control.ErrInUse):
+	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, control.ErrInUse), errors.Is(err, store.ErrLocked):
 		return exitUnavailable
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTDIR):
 		return exitCreate

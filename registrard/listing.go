@@ -78,6 +78,9 @@ func (l *listing) row(cells ...string) error {
 		}
 		return l.csv.Write(cells)
 	}
+	for i, c := range cells {
+		cells[i] = orDash(c)
+	}
 	l.table.add(cells...)
 	if len(l.table.rows) < tableRowsMax {
 		return nil

@@ -41,7 +41,8 @@ type program struct {
 // run runs one command line and returns its exit code. The last line on the error stream says what was wrong, and what to do.
 func run(ctx context.Context, args []string, s streams, environment func(string) (string, bool)) int {
 	p := &program{streams: s, environment: environment}
-	err := p.app().RunContext(ctx, args)
+	app := p.app()
+	err := app.RunContext(ctx, optionsFirst(app, args))
 	if err != nil {
 		_, _ = fmt.Fprintf(s.err, "registrard: %s\n", lastLine(err)) // there is nowhere left to say that this failed
 	}

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sipha/registrard/control"
-	"sipha/registrard/location"
 	"sipha/registrard/node"
 	"sipha/registrard/sip"
 	"sipha/registrard/sip/digest"
@@ -104,12 +103,12 @@ func (d *registrard) open(ctx context.Context) error {
 		return err
 	}
 	d.service.node = d.node
-	if d.sip, err = sip.New(ctx, sipConfig(d.config, measured{d.node, d.metrics}, d.log)); err != nil {
-		return err
-	}
 	if d.config.HTTPListen != "" {
-		d.http, err = listenHTTP(d.config.HTTPListen, d.metrics, d.service.Status, d.log)
+		if d.http, err = listenHTTP(d.config.HTTPListen, d.metrics, d.service.Status, d.log); err != nil {
+			return err
+		}
 	}
+	d.sip, err = sip.New(ctx, sipConfig(d.config, measured{d.node, d.metrics}, d.log)) // last: it has nothing to give up unless it runs
 	return err
 }
 
@@ -136,9 +135,6 @@ func (d *registrard) discard() error {
 	var errs []error
 	if d.http != nil {
 		errs = append(errs, d.http.listener.Close())
-	}
-	if d.sip != nil {
-		errs = append(errs, d.sip.Close())
 	}
 	if d.db != nil {
 		errs = append(errs, d.db.Close(true))
@@ -299,7 +295,7 @@ func sipConfig(c *Config, registrar sip.Registrar, log *slog.Logger) sip.Config 
 		out.Realms[d] = c.realm(d)
 	}
 	for _, a := range c.Algorithms {
-		out.Algorithms = append(out.Algorithms, location.Algorithm(digest.ParseAlgorithm([]byte(a))))
+		out.Algorithms = append(out.Algorithms, digest.ParseAlgorithm([]byte(a)))
 	}
 	return out
 }
