@@ -47,6 +47,7 @@ type Contact struct {
 	URI     string
 	Expires int    // seconds; 0 in a request removes the binding
 	Q       string // as it stands in the message; "" for none
+	Params  string // the others, as they stand in the message: "" or ";name=value..."
 }
 
 // Registration is one REGISTER: what a phone asks for.
@@ -55,6 +56,8 @@ type Registration struct {
 	CallID   string // "" takes one that belongs to the account
 	Contacts []Contact
 	Star     bool // Contact: *, which removes every binding
+	// Headers are further lines of the request, such as "Path: <sip:192.0.2.9;lr>".
+	Headers []string
 }
 
 // Query reports whether the REGISTER changes nothing and asks for the bindings.
@@ -64,6 +67,8 @@ func (r *Registration) Query() bool { return len(r.Contacts) == 0 && !r.Star }
 type Answer struct {
 	Status     int
 	Reason     string
+	CallID     string    // of the request that was answered
+	CSeq       uint32    // its number
 	Contacts   []Contact // the bindings, of a 200
 	Sent       time.Time // when the request that was answered was first sent
 	Received   time.Time
@@ -234,23 +239,23 @@ func (c *Client) Register(ctx context.Context, r Registration) (*Answer, error) 
 			return nil, fmt.Errorf("register %s: %w", r.Account.AOR(), err)
 		}
 		if resp.status != 401 {
-			return answer(resp, sent)
+			return answer(&r, resp, cseq, sent)
 		}
 		chosen, err := choose(resp.headers["www-authenticate"], c.opts.Algorithm)
 		if err != nil {
 			return nil, fmt.Errorf("register %s: %w", r.Account.AOR(), err)
 		}
 		if auth != "" && !chosen.stale && !c.opts.ShareNonce {
-			return answer(resp, sent) // the password is wrong
+			return answer(&r, resp, cseq, sent) // the password is wrong
 		}
 		auth = c.authorize(r.Account, uri, &chosen)
 	}
 	return &Answer{Status: 401, Reason: "challenged too often"}, nil
 }
 
-func answer(resp *response, sent time.Time) (*Answer, error) {
+func answer(r *Registration, resp *response, cseq uint32, sent time.Time) (*Answer, error) {
 	a := &Answer{
-		Status: resp.status, Reason: resp.reason, Sent: sent, Received: time.Now(),
+		Status: resp.status, Reason: resp.reason, CallID: r.CallID, CSeq: cseq, Sent: sent, Received: time.Now(),
 		RetryAfter: resp.seconds("retry-after"), MinExpires: resp.seconds("min-expires"),
 	}
 	var err error
@@ -304,7 +309,10 @@ func (c *Client) request(r *Registration, uri, branch string, cseq uint32, auth 
 		if contact.Q != "" {
 			b.WriteString(";q=" + contact.Q)
 		}
-		fmt.Fprintf(&b, ";expires=%d\r\n", contact.Expires)
+		fmt.Fprintf(&b, ";expires=%d%s\r\n", contact.Expires, contact.Params)
+	}
+	for _, line := range r.Headers {
+		b.WriteString(line + "\r\n")
 	}
 	if auth != "" {
 		b.WriteString("Authorization: " + auth + "\r\n")

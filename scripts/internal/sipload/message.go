@@ -86,19 +86,28 @@ func (r *response) contacts() ([]Contact, error) {
 
 func parseContact(value string) (Contact, error) {
 	value = strings.TrimSpace(value)
-	start, end := strings.IndexByte(value, '<'), strings.LastIndexByte(value, '>')
-	if start < 0 || end < start {
+	_, rest, open := strings.Cut(value, "<")
+	uri, params, closed := strings.Cut(rest, ">")
+	if !open || !closed {
 		return Contact{}, fmt.Errorf("%w: contact %.80q", errMalformed, value)
 	}
-	c := Contact{URI: value[start+1 : end]}
-	params := value[end+1:]
-	c.Q = param(params, "q")
-	if e := param(params, "expires"); e != "" {
-		n, err := strconv.Atoi(e)
-		if err != nil {
-			return Contact{}, fmt.Errorf("%w: expires %.20q", errMalformed, e)
+	c := Contact{URI: uri}
+	for i, p := range splitOutside(params, ';') {
+		name, v, _ := strings.Cut(p, "=")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "q":
+			c.Q = strings.TrimSpace(v)
+		case "expires":
+			n, err := strconv.Atoi(strings.TrimSpace(v))
+			if err != nil {
+				return Contact{}, fmt.Errorf("%w: expires %.20q", errMalformed, v)
+			}
+			c.Expires = n
+		default:
+			if i > 0 { // before the first semicolon there is nothing
+				c.Params += ";" + strings.TrimSpace(p)
+			}
 		}
-		c.Expires = n
 	}
 	return c, nil
 }

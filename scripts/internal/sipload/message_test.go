@@ -6,7 +6,7 @@ import (
 )
 
 const example = "SIP/2.0 200 OK\r\nv: SIP/2.0/UDP 192.0.2.200:5060;branch=z9hG4bKabc;rport=5060\r\n" +
-	"m: \"a, b\" <sip:u@192.0.2.1;x=1,2>;q=0.5;expires=60, <sip:v@192.0.2.2>;expires=3600\r\nContact: <sip:w@192.0.2.3>\r\n" +
+	"m: \"a, b\" <sip:u@192.0.2.1;x=1,2>;q=0.5;expires=60, <sip:v@192.0.2.2>;+sip.instance=\"<urn:a;b>\";expires=3600\r\nContact: <sip:w@192.0.2.3>\r\n" +
 	"CSeq: 7 REGISTER\r\nRetry-After: 5 (soon)\r\nl: 0\r\n\r\n"
 
 func TestParseResponse(t *testing.T) {
@@ -19,7 +19,10 @@ func TestParseResponse(t *testing.T) {
 		t.Errorf("parsed %+v", r)
 	}
 	got, err := r.contacts()
-	want := []Contact{{"sip:u@192.0.2.1;x=1,2", 60, "0.5"}, {"sip:v@192.0.2.2", 3600, ""}, {"sip:w@192.0.2.3", 0, ""}}
+	want := []Contact{
+		{URI: "sip:u@192.0.2.1;x=1,2", Expires: 60, Q: "0.5"}, {URI: "sip:v@192.0.2.2", Expires: 3600, Params: `;+sip.instance="<urn:a;b>"`},
+		{URI: "sip:w@192.0.2.3"},
+	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("contacts %+v, %v, want %+v", got, err, want)
 	}
