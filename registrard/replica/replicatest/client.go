@@ -17,7 +17,9 @@ type phone struct {
 	callID  string
 	brief   bool // its registrations run out after seconds
 	ops     []*op
-	nodes   int // the node it believes to be the primary
+	nodes   int    // the node it believes to be the primary
+	manual  bool   // a script says what it does
+	said    string // the last answer
 }
 
 // op is one REGISTER of a phone, or a query.
@@ -64,42 +66,58 @@ const (
 // newPhones makes phones, two to an address-of-record.
 func (s *Sim) newPhones(n int) {
 	for i := range n {
-		ph := &phone{
-			s: s, index: i, aor: location.AOR(fmt.Sprintf("sip:user%d@example.org", i/2)),
-			contact: fmt.Sprintf("sip:phone%d@192.0.2.%d:5060", i, i+1), callID: fmt.Sprintf("call-%d", i), brief: i%4 == 3,
-		}
-		s.phones = append(s.phones, ph)
+		ph := s.newPhone(i)
+		ph.brief = i%4 == 3
 		s.after(s.between(0, 2*s.think), ph.next)
 	}
+}
+
+func (s *Sim) newPhone(i int) *phone {
+	ph := &phone{
+		s: s, index: i, aor: location.AOR(fmt.Sprintf("sip:user%d@example.org", i/2)),
+		contact: fmt.Sprintf("sip:phone%d@192.0.2.%d:5060", i, i+1), callID: fmt.Sprintf("call-%d", i),
+	}
+	s.phones = append(s.phones, ph)
+	return ph
 }
 
 // next begins another op.
 func (ph *phone) next() {
 	s := ph.s
-	o := &op{phone: ph, sent: s.now, agent: "agent/1", expires: longExpires}
-	if ph.brief {
-		o.expires = briefExpires
-	}
+	kind := opQuery
 	switch draw := s.rng.IntN(20); {
 	case draw < 11:
-		o.kind = opPut
-		if s.chance(0.2) {
-			o.agent = "agent/2" // not just a refresh
-		}
+		kind = opPut
 	case draw < 15:
-		o.kind, o.expires = opRemove, 0
-	default:
-		o.kind = opQuery
+		kind = opRemove
 	}
-	if o.kind != opQuery {
-		o.cseq = uint32(len(ph.ops) + 1)
-		ph.ops = append(ph.ops, o)
+	o := ph.newOp(kind)
+	if kind == opPut && s.chance(0.2) {
+		o.agent = "agent/2" // not just a refresh
 	}
 	s.trace("p%-4d %s", ph.index, o)
 	ph.attempt(o, 1)
 	if s.chance(lateOdds) {
 		s.after(s.between(answerWait, lateMax), func() { ph.send(o, ph.anyNode()) })
 	}
+}
+
+// newOp makes an op that has yet to be sent.
+func (ph *phone) newOp(kind opKind) *op {
+	o := &op{phone: ph, kind: kind, sent: ph.s.now, agent: "agent/1"}
+	if kind == opQuery {
+		return o
+	}
+	o.cseq = uint32(len(ph.ops) + 1)
+	ph.ops = append(ph.ops, o)
+	switch {
+	case kind == opRemove:
+	case ph.brief:
+		o.expires = briefExpires
+	default:
+		o.expires = longExpires
+	}
+	return o
 }
 
 // attempt sends an op, and again when no answer comes.
@@ -123,7 +141,7 @@ func (ph *phone) finish(o *op) {
 		return
 	}
 	o.done = true
-	if f := ph.s.faults; !f.calm || !ph.answeredSince(f.calmFrom) {
+	if f := ph.s.faults; !ph.manual && (!f.calm || !ph.answeredSince(f.calmFrom)) {
 		ph.s.after(ph.s.between(ph.s.think/10, 2*ph.s.think), ph.next)
 	}
 }
@@ -183,18 +201,22 @@ func (ph *phone) send(o *op, m *machine) {
 func (ph *phone) answer(a *attempt, ans location.Answer, ok bool) {
 	o := a.op
 	switch {
-	case !ok || o.done && o.acked > 0:
-		return // 503: it is sent again in a while
+	case !ok:
+		ph.said = "503"
+		return // it is sent again in a while
+	case o.done && o.acked > 0:
+		return
 	case ans.Status == statusOK:
 		if o.acked == 0 {
 			o.acked = ph.s.now
 			ph.s.oracle.acked(a, ans)
 		}
 		o.result = ans.Bindings
-		ph.s.trace("p%-4d %s: 200, %d bindings", ph.index, o, len(ans.Bindings))
+		ph.said = "200" + describeBindings(ans.Bindings)
 	default:
-		ph.s.trace("p%-4d %s: %d %s", ph.index, o, ans.Status, ans.Reason)
+		ph.said = fmt.Sprintf("%d %s", ans.Status, ans.Reason)
 	}
+	ph.s.trace("p%-4d %s: %s", ph.index, o, ph.said)
 	ph.finish(o)
 }
 
@@ -207,4 +229,12 @@ func (o *op) String() string {
 		return fmt.Sprintf("remove cseq %d", o.cseq)
 	}
 	return "query"
+}
+
+func describeBindings(bs []location.Binding) string {
+	out := ""
+	for _, b := range bs {
+		out += fmt.Sprintf(" %s cseq %d", b.Contact, b.CSeq)
+	}
+	return out
 }

@@ -240,6 +240,22 @@ func (f *faults) strike(*machine) {
 	}
 }
 
+// struckTransfer strikes one end of a snapshot's way, at times.
+func (f *faults) struckTransfer(donor, joiner *machine) {
+	s := f.s
+	if f.calm || !s.chance(s.opts.Faults.Strike/4) {
+		return
+	}
+	m := pick(s.rng, []*machine{donor, donor, joiner})
+	do := pick(s.rng, []func(*machine){f.powerCut, f.kill, f.kill, f.cutOff, f.pause, f.drop, f.drop})
+	joiner.lags = s.now + s.between(0, lagMax)
+	s.after(s.between(0, lagMax/2), func() {
+		if !f.calm {
+			do(m)
+		}
+	})
+}
+
 // cutOff parts one node from all others.
 func (f *faults) cutOff(m *machine) {
 	f.s.trace("net   parts: %s from the rest", m)

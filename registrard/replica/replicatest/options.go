@@ -21,6 +21,8 @@ type Options struct {
 	Faults Faults
 	// Break makes the shell do wrong on purpose, so that a test can show that the oracle finds it.
 	Break Break
+	// Plain leaves the time out of the transcript, and what says little: deliveries, greetings, markers.
+	Plain bool
 	// Transcript, where set, gets a line for everything that happens.
 	Transcript io.Writer
 }

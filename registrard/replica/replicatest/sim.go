@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"sipha/registrard/cpg"
@@ -220,7 +221,14 @@ func (s *Sim) fail(format string, args ...any) {
 
 // trace writes a line of the transcript.
 func (s *Sim) trace(format string, args ...any) {
-	if s.opts.Transcript != nil {
-		fmt.Fprintf(s.opts.Transcript, "%9.3fms %s\n", float64(s.now)/float64(time.Millisecond), fmt.Sprintf(format, args...))
+	if s.opts.Transcript == nil {
+		return
+	}
+	line := fmt.Sprintf(format, args...)
+	switch {
+	case !s.opts.Plain:
+		fmt.Fprintf(s.opts.Transcript, "%9.3fms %s\n", float64(s.now)/float64(time.Millisecond), line)
+	case !isTrifle(line):
+		fmt.Fprintln(s.opts.Transcript, strings.TrimRight(line, " "))
 	}
 }

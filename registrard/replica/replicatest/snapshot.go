@@ -44,6 +44,7 @@ func (p *shell) serve(a replica.Serve) {
 		To: a.To, Session: a.Session, Total: uint64(len(st.data)), End: true, Applied: at, Last: log.last(), Rows: rows,
 	}
 	p.streams[a.To] = st
+	p.s.faults.struckTransfer(p.m, p.s.machine(a.To))
 	p.pump(st)
 }
 

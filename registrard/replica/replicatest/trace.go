@@ -8,6 +8,16 @@ import (
 	"sipha/registrard/replica"
 )
 
+// isTrifle tells the lines that a plain transcript leaves out.
+func isTrifle(line string) bool {
+	for _, t := range []string{" <- ", "-> HELLO", ": nothing", "said hello", " members ", " ring ", " quorum true"} {
+		if strings.Contains(line, t) {
+			return true
+		}
+	}
+	return false
+}
+
 // traceEvent writes what a node learns, except for time, and for what its own actions bring.
 func (p *shell) traceEvent(ev replica.Event) {
 	if p.s.opts.Transcript == nil {
