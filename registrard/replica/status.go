@@ -223,9 +223,13 @@ func (c *Core) Status() Status {
 		s.Progress, s.Total = c.join.progress, c.join.total
 	}
 	for _, p := range c.sortedPeers() {
+		index := p.index
+		if p.Node == s.Primary {
+			index = c.log.last().Index // it tells nobody else; its log is what the others follow
+		}
 		s.Members = append(s.Members, MemberStatus{
 			Member: p.Member, Incarnation: p.incarnation, Disk: p.disk, Name: p.name, Voter: c.isVoter(p.Node, p.disk), Here: c.here(p.Node),
-			Last: p.hello.Last, Index: p.index, Differs: p.differs,
+			Last: p.hello.Last, Index: index, Differs: p.differs,
 		})
 	}
 	return s
