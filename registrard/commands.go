@@ -80,7 +80,7 @@ func (p *program) dial(ctx context.Context, c *cli.Context) (*control.Client, er
 func (p *program) socketPaths(instance string) []string {
 	return []string{
 		control.SocketPath(instance),
-		filepath.Join(standaloneDatabase(p.environment), instance, control.SocketName),
+		filepath.Join(standaloneDatabase(p.environment), standaloneRun, instance, control.SocketName),
 	}
 }
 

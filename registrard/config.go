@@ -159,13 +159,16 @@ func (c *Config) finish() {
 		}
 	}
 	if c.Standalone && c.ControlDirectory == "" {
-		c.ControlDirectory = c.Database
+		c.ControlDirectory = filepath.Join(c.Database, standaloneRun)
 	}
 	if c.Standalone && c.ExpectedNodes == 0 {
 		c.ExpectedNodes = 1
 		c.origins["registrard.expected_nodes"] = originStandalone
 	}
 }
+
+// standaloneRun is the directory under a standalone database that holds the control sockets.
+const standaloneRun = "run"
 
 // standaloneDatabase follows the XDG Base Directory Specification: state that persists is under XDG_STATE_HOME.
 func standaloneDatabase(environment func(string) (string, bool)) string {

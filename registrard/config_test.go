@@ -269,3 +269,10 @@ func FuzzConfigFile(f *testing.F) {
 		}
 	})
 }
+
+func rewrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

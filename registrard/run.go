@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -87,6 +88,9 @@ func (d *registrard) open(ctx context.Context) error {
 	d.service = &service{version: buildVersion(), started: time.Now(), config: d.config, load: d.load, level: d.setLevel}
 	var err error
 	d.control, err = control.Listen(control.ServerConfig{Path: d.config.controlSocket(), Group: d.config.ControlGroup, Service: d.service, Log: d.log})
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: run as a user that may write there, or set [control] directory", err)
+	}
 	if err != nil {
 		return err
 	}
