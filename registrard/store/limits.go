@@ -10,8 +10,8 @@ const (
 	LogBytesMax   = 16 << 20
 	// flushEntriesMax, flushChangesMax and flushAgeMS bound what is committed and not yet in the tables.
 	flushEntriesMax = 4096
-	flushChangesMax = 20_000
-	flushAgeMS      = 1000
+	flushChangesMax = 2000
+	flushAgeMS      = 200
 	// ChunkBytesMax is the longest chunk of a snapshot.
 	ChunkBytesMax = 48 << 10
 	// recordBytesMax is the longest record of a snapshot: an entry of the log with the largest payload, or the changes of an AOR.

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"sipha/registrard/location"
 )
@@ -28,7 +29,7 @@ func newLogTable(db *conn) (*logTable, error) {
 		to  **statement
 		sql string
 	}{
-		{&t.append, "INSERT INTO log VALUES (?,?,?,?,?,?,?,?,?)"},
+		{&t.append, "INSERT INTO log VALUES (?,?,?,?,?,?,?,?,?,?)"},
 		{&t.cut, "DELETE FROM log WHERE idx >= ?"},
 		{&t.trim, "DELETE FROM log WHERE idx < ?"},
 	} {
@@ -47,13 +48,32 @@ func (t *logTable) add(e *location.Entry) error {
 		payload = []byte{}
 	}
 	return t.append.run(int64(p.Index), int64(p.Epoch.Number), int64(p.Epoch.Node), int64(p.Epoch.Incarnation), p.Digest[:],
-		encodePosition(e.Prev), int64(e.Time), int64(e.Kind), payload)
+		encodePosition(e.Prev), int64(e.Time), int64(e.Kind), payload, entrySum(e))
+}
+
+// entrySum is the CRC32C of all that an entry is.
+func entrySum(e *location.Entry) int64 {
+	var room [2*positionSize + 9]byte
+	sum := crc32.Checksum(appendEntryHead(room[:0], e), castagnoli)
+	return int64(crc32.Update(sum, castagnoli, e.Payload))
+}
+
+// appendEntryHead encodes an entry without its payload.
+func appendEntryHead(b []byte, e *location.Entry) []byte {
+	b = appendPosition(b, e.Position)
+	b = appendPosition(b, e.Prev)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Time))
+	return append(b, byte(e.Kind))
 }
 
 const positionSize = epochSize + 8 + len(location.Digest{})
 
 func encodePosition(p location.Position) []byte {
-	b := appendEpoch(make([]byte, 0, positionSize), p.Epoch)
+	return appendPosition(make([]byte, 0, positionSize), p)
+}
+
+func appendPosition(b []byte, p location.Position) []byte {
+	b = appendEpoch(b, p.Epoch)
 	b = binary.BigEndian.AppendUint64(b, p.Index)
 	return append(b, p.Digest[:]...)
 }
@@ -69,7 +89,7 @@ func decodePosition(b []byte) (location.Position, error) {
 
 // readLog calls fn with the entries from the index on, in order. The payload is the entry's own.
 func readLog(db *conn, from uint64, most int, fn func(location.Entry) error) error {
-	const entries = "SELECT idx, epoch_number, epoch_node, epoch_incarnation, digest, prev, time, kind, payload FROM log" +
+	const entries = "SELECT idx, epoch_number, epoch_node, epoch_incarnation, digest, prev, time, kind, payload, crc FROM log" +
 		" WHERE idx >= ? ORDER BY idx LIMIT ?"
 	return db.each(entries, func(r []driver.Value) error {
 		e := location.Entry{Time: location.Time(integer(r[6])), Kind: location.Kind(integer(r[7]))}
@@ -83,6 +103,9 @@ func readLog(db *conn, from uint64, most int, fn func(location.Entry) error) err
 		}
 		if e.Payload = blob(r[8]); len(e.Payload) == 0 {
 			e.Payload = nil
+		}
+		if entrySum(&e) != integer(r[9]) {
+			return fmt.Errorf("%w: checksum of entry %d of the log", ErrDamaged, e.Position.Index)
 		}
 		return fn(e)
 	}, int64(from), int64(most))

@@ -52,7 +52,7 @@ func Open(dir string, opts Options) (*Store, *Recovered, error) {
 		if s.db != nil {
 			err = errors.Join(err, s.closeDatabase())
 		}
-		return nil, nil, errors.Join(err, lock.Close())
+		return nil, nil, errors.Join(err, unlockDir(lock))
 	}
 	return s, rec, nil
 }
@@ -71,6 +71,11 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(wrap("lock", path, err), f.Close())
 	}
 	return f, nil
+}
+
+// unlockDir gives the lock up in so many words: closing alone would leave it with a child that was just being forked.
+func unlockDir(lock *os.File) error {
+	return errors.Join(syscall.Flock(int(lock.Fd()), syscall.LOCK_UN), lock.Close())
 }
 
 // open finds out what the directory holds and brings the Store up.

@@ -17,7 +17,7 @@ const (
 
 // schema makes the tables. Keys are natural, so that the content does not depend on the order in which rows came; times are ordered
 // time in milliseconds; until is in tombstone time, which is ordered time less meta.added. Path is a line for each value. 64-bit
-// unsigned numbers are stored as SQLite's signed ones.
+// unsigned numbers are stored as SQLite's signed ones. The digest covers the rows of the content; a row of the log has a CRC32C.
 var schema = [...]string{
 	`CREATE TABLE meta (
 		id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -25,7 +25,8 @@ var schema = [...]string{
 		idx INTEGER NOT NULL, digest BLOB NOT NULL, time INTEGER NOT NULL, grace INTEGER NOT NULL, added INTEGER NOT NULL, wall INTEGER NOT NULL)`,
 	`CREATE TABLE log (
 		idx INTEGER PRIMARY KEY, epoch_number INTEGER NOT NULL, epoch_node INTEGER NOT NULL, epoch_incarnation INTEGER NOT NULL,
-		digest BLOB NOT NULL, prev BLOB NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, payload BLOB NOT NULL)`,
+		digest BLOB NOT NULL, prev BLOB NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, payload BLOB NOT NULL,
+		crc INTEGER NOT NULL)`,
 	`CREATE TABLE binding (
 		aor TEXT NOT NULL, contact TEXT NOT NULL, expires INTEGER NOT NULL, cseq INTEGER NOT NULL, params TEXT NOT NULL, q INTEGER NOT NULL,
 		call_id TEXT NOT NULL, path TEXT NOT NULL, received TEXT NOT NULL, socket TEXT NOT NULL, user_agent TEXT NOT NULL,

@@ -204,11 +204,7 @@ func decodeHead(b []byte) (meta, error) {
 var errRecord = fmt.Errorf("%w: malformed snapshot", ErrSequence)
 
 func appendEntry(b []byte, e *location.Entry) []byte {
-	b = append(b, encodePosition(e.Position)...)
-	b = append(b, encodePosition(e.Prev)...)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Time))
-	b = append(b, byte(e.Kind))
-	return append(b, e.Payload...)
+	return append(appendEntryHead(b, e), e.Payload...)
 }
 
 func decodeEntry(b []byte) (location.Entry, error) {

@@ -366,7 +366,7 @@ func (s *Store) Close(clean bool) error {
 		_ = s.markClosed() // what was written is stored all the same; without the mark the next Open is careful
 	}
 	err = errors.Join(err, s.wrap("close", s.closeDatabase()))
-	return errors.Join(err, s.wrap("close", s.lock.Close()))
+	return errors.Join(err, s.wrap("close", unlockDir(s.lock)))
 }
 
 // markClosed stores everything, and then that it is stored.
