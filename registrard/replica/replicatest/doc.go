@@ -10,5 +10,11 @@
 // primary could contradict, that no removed binding comes back, that equal positions have equal digests, that no promise is
 // forgotten. When the faults end, the cluster has a bounded time to become whole again.
 //
+// A failure names its scenario and seed. It is played again, with its whole transcript, by
+//
+//	go test ./registrard/replica/replicatest -v -run TestSeeds/NAME -scenario NAME -seed SEED
+//
+// and -seeds N -first SEED -all plays N seeds and only lists what went wrong.
+//
 // Run plays one seed. Script plays a scenario step by step, without chance, for transcripts that people can read.
 package replicatest

@@ -1,6 +1,7 @@
 package replicatest_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"os"
@@ -77,5 +78,21 @@ func TestSeeds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The same seed goes the same way, to the last line: else no failure could be played again.
+func TestSeedDecidesEverything(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios {
+		var first, second bytes.Buffer
+		for _, b := range []*bytes.Buffer{&first, &second} {
+			opts := sc.opts
+			opts.Transcript = b
+			_ = replicatest.Run(7, opts) // how it ends is not asked here
+		}
+		if first.Len() == 0 || !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Errorf("%s: two plays of one seed differ (%d and %d bytes)", sc.name, first.Len(), second.Len())
+		}
 	}
 }
