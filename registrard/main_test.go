@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //
 // which is what the commands that ask a daemon are tried on, and
 //
+//	cpbin                      copies the program to $BIN, where other users reach it
 //	exits CODE COMMAND...      runs a command that must end with this exit code
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -43,13 +44,24 @@ func TestScript(t *testing.T) {
 			e.Defer(func() { _ = os.RemoveAll(dir) })
 			e.Setenv("REGISTRARD_SOCKET", filepath.Join(dir, control.SocketName))
 			e.Setenv("SHORT", dir)
+			e.Setenv("BIN", filepath.Join(dir, "registrard")) // where other users reach it
+			if err := os.Chmod(dir, 0o755); err != nil {
+				return err
+			}
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"daemon": cmdDaemon, "exits": cmdExits},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"daemon": cmdDaemon, "exits": cmdExits, "cpbin": cmdCopy},
+		Condition:           func(name string) (bool, error) { return name == "root" && os.Geteuid() == 0, nil },
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 	})
+}
+
+func cmdCopy(ts *testscript.TestScript, _ bool, _ []string) {
+	self, err := os.ReadFile("/proc/self/exe")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.Getenv("BIN"), self, 0o755)) //nolint:gosec // it is to be run
 }
 
 func cmdExits(ts *testscript.TestScript, _ bool, args []string) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -256,4 +257,36 @@ func TestReloadRunning(t *testing.T) {
 		t.Errorf("reload of nonsense: %v", err)
 	}
 	d.stop()
+}
+
+// TestFutureDatabase starts on a database that a later version has written: SQLite keeps its version at byte 60 of the file
+// (https://www.sqlite.org/fileformat.html, section 1.3).
+func TestFutureDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := startStandalone(t, dir)
+	d.untilServing()
+	d.stop()
+	files, err := filepath.Glob(filepath.Join(dir, control.DefaultInstance, "*.db"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("databases %v, %v", files, err)
+	}
+	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = f.WriteAt([]byte{0, 0, 0x7f, 0xff}, 60); err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"registrard", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", ""},
+		streams{strings.NewReader(""), io.Discard, &errs}, func(string) (string, bool) { return "", false })
+	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	last := lines[len(lines)-1]
+	if code != exitData || !strings.HasPrefix(last, "registrard: database ") || !strings.Contains(last, "install the version of registrard that wrote it") {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
 }
