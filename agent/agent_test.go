@@ -26,7 +26,7 @@ func TestLife(t *testing.T) {
 		t.Error("a probe of nothing wrote a score")
 	}
 	s.must("start", ocf.Success)
-	if got := s.read("diary"); !strings.HasPrefix(got, "args run --config "+s.path("registrard.conf")+" --instance test --run-directory "+
+	if got := s.read("diary"); !strings.HasPrefix(got, "args run --config "+s.path("registrard.conf")+" --instance test --control-directory "+
 		s.path("run")+" --expected-nodes 3\n") {
 		t.Errorf("started with %q", got)
 	}
@@ -527,19 +527,38 @@ func TestMonitorCommits(t *testing.T) {
 	}
 }
 
-// TestDeadBus has a bus address where nobody listens: the socket answers, and the instance is shown as degraded.
+// TestDeadBus has a bus address where nobody listens, and one that takes connections and says nothing: the socket answers in both cases.
 func TestDeadBus(t *testing.T) {
 	t.Parallel()
-	s := newStage(t)
-	s.env["DBUS_SYSTEM_BUS_ADDRESS"] = "unix:path=" + s.path("no-bus")
-	s.must("start", ocf.Success)
-	if r := s.must("monitor", ocf.Degraded); !strings.HasPrefix(r.reason, "D-Bus: ") {
-		t.Errorf("reason %q", r.reason)
+	for _, tc := range []struct {
+		name                 string
+		hangs                bool
+		unpromoted, promoted ocf.ExitCode
+	}{
+		{"dead", false, ocf.Success, ocf.RunningPromoted},
+		{"hangs", true, ocf.Degraded, ocf.DegradedPromoted},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.env["DBUS_SYSTEM_BUS_ADDRESS"] = "unix:path=" + s.path("bus")
+			if tc.hangs {
+				l, err := net.Listen("unix", s.path("bus")) // the kernel takes connections, and nobody ever answers
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = l.Close() })
+			}
+			s.must("start", ocf.Success)
+			if r := s.must("monitor", tc.unpromoted); tc.hangs != strings.HasPrefix(r.reason, "D-Bus: ") {
+				t.Errorf("reason %q", r.reason)
+			}
+			s.must("promote", ocf.Success)
+			s.must("monitor", tc.promoted)
+			s.must("demote", ocf.Success)
+			s.must("stop", ocf.Success)
+		})
 	}
-	s.must("promote", ocf.Success)
-	s.must("monitor", ocf.DegradedPromoted)
-	s.must("demote", ocf.Success)
-	s.must("stop", ocf.Success)
 }
 
 func TestCommandLine(t *testing.T) {

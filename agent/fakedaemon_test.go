@@ -72,7 +72,7 @@ func playDaemon(args []string) int {
 			go answerOptions(l)
 		}
 	}
-	go d.serve(ctx, filepath.Join(argument(args, "--run-directory"), d.instance, control.SocketName), s.Socket)
+	go d.serve(ctx, filepath.Join(argument(args, "--control-directory"), d.instance, control.SocketName), s.Socket)
 	d.note("running")
 	<-term
 	d.note("terminated")

@@ -23,12 +23,14 @@ type sight struct {
 	daemon daemon         // nil: it does not answer
 	status control.Status // where it answers
 	mute   error          // why it does not answer, though it runs
-	bus    string         // what is wrong with the bus, though the daemon answers; "": nothing
+	bus    string         // why the bus hangs, though the daemon answers; "": it does not
 }
 
 // promoted tells whether the daemon says that it is primary, or about to be.
-func (s *sight) promoted() bool {
-	return s.daemon != nil && (s.status.Role == control.RolePrimary || s.status.State == control.StateClaiming)
+func (s *sight) promoted() bool { return s.daemon != nil && isPromoted(&s.status) }
+
+func isPromoted(s *control.Status) bool {
+	return s.Role == control.RolePrimary || s.State == control.StateClaiming
 }
 
 func (s *sight) close() {
@@ -49,7 +51,9 @@ func (r *resource) look(ctx context.Context) *sight {
 	}
 	if s.state.Phase == supervise.Running && r.bus {
 		if s.daemon, s.status, err = r.askBus(ctx); err != nil {
-			s.bus = "D-Bus: " + err.Error()
+			if errors.Is(err, control.ErrTimeout) { // what else is wrong there, the daemon sees for itself
+				s.bus = "D-Bus: " + err.Error()
+			}
 			r.log.Debug("no answer over D-Bus, asking the control socket", "error", err)
 		}
 	}

@@ -58,6 +58,8 @@ func (p parameters) checkPlace() error {
 func (p parameters) checkNode() error {
 	info, err := os.Stat(p.binary)
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return ocf.Errorf(ocf.ErrPerm, "daemon: %w", err)
 	case err != nil:
 		return ocf.Errorf(ocf.ErrInstalled, "daemon is not installed here: %w", err)
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
@@ -83,7 +85,7 @@ func (p parameters) socket() string { return filepath.Join(p.directory(), contro
 func (p parameters) runArgs(cloneMax int) []string {
 	args := []string{"run", "--config", p.config, "--instance", p.instance}
 	if p.rundir != control.DefaultRunDirectory {
-		args = append(args, "--run-directory", p.rundir)
+		args = append(args, "--control-directory", p.rundir)
 	}
 	if cloneMax > 0 {
 		args = append(args, "--expected-nodes", fmt.Sprint(cloneMax))

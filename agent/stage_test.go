@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,7 @@ type stage struct {
 	t      *testing.T
 	dir    string
 	env    map[string]string
+	wrap   []string // command line that the agent's is appended to; nil: none
 	script script
 }
 
@@ -170,7 +172,8 @@ func (s *stage) run(action string, more ...string) result {
 		k, v, _ := strings.Cut(m, "=")
 		env[k] = v
 	}
-	cmd := exec.Command(s.path("bin", agentPart), action)
+	argv := append(slices.Clone(s.wrap), s.path("bin", agentPart), action)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
