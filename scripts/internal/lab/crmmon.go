@@ -36,6 +36,7 @@ type view struct {
 		Op     string `xml:"op_key,attr"`
 		Node   string `xml:"node,attr"`
 		Status string `xml:"exitstatus,attr"`
+		Code   int    `xml:"exitcode,attr"`
 		Reason string `xml:"exitreason,attr"`
 	} `xml:"failures>failure"`
 }
@@ -148,10 +149,19 @@ func (v *view) fencing() bool {
 	return false
 }
 
+// Exit codes of OCF 1.1 that crm_mon lists as failures: a degraded resource works.
+const (
+	ocfDegraded         = 190
+	ocfDegradedPromoted = 191
+)
+
 // failures returns Pacemaker's failed actions, one line each.
 func (v *view) failures() []string {
 	var lines []string
 	for _, f := range v.Failures {
+		if f.Code == ocfDegraded || f.Code == ocfDegradedPromoted {
+			continue
+		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s on %s: %s %s", f.Op, f.Node, f.Status, f.Reason)))
 	}
 	return lines

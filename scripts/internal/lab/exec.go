@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -89,6 +90,11 @@ func (l *Lab) enterArgs(node string, args []string) ([]string, error) {
 // Exec runs a command in a node and returns what it wrote to its standard output; the
 // error carries what it wrote to its standard error.
 func (l *Lab) Exec(ctx context.Context, node string, args ...string) ([]byte, error) {
+	return l.ExecInput(ctx, nil, node, args...)
+}
+
+// ExecInput is Exec with a standard input for the command.
+func (l *Lab) ExecInput(ctx context.Context, input io.Reader, node string, args ...string) ([]byte, error) {
 	cmd, release, err := l.Command(ctx, node, args...)
 	if err != nil {
 		return nil, err
@@ -96,6 +102,7 @@ func (l *Lab) Exec(ctx context.Context, node string, args ...string) ([]byte, er
 	defer release()
 	// What the command left running may hold its output open.
 	cmd.WaitDelay = execWaitDelay
+	cmd.Stdin = input
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && len(exit.Stderr) > 0 {

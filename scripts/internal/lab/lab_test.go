@@ -142,7 +142,8 @@ const monitorXML = `<pacemaker-result api-version="2.25" request="crm_mon"><summ
 <resource id="fencing" resource_agent="stonith:fence_lab" role="Started" active="true"><node name="node1"/></resource>
 <clone id="cl" multi_state="true"><resource id="p" resource_agent="ocf:sipha:registrard" role="Promoted" active="true"><node name="node2"/></resource>
 <resource id="p" role="Unpromoted" active="true"><node name="node1"/></resource><resource id="p" role="Stopped" active="false"/></clone></resources>
-<failures><failure op_key="p_start_0" node="node4" exitstatus="error" exitreason="no"/></failures></pacemaker-result>`
+<failures><failure op_key="p_start_0" node="node4" exitstatus="error" exitcode="1" exitreason="no"/>
+<failure op_key="p_monitor_3000" node="node2" exitstatus="promoted (degraded)" exitcode="191"/></failures></pacemaker-result>`
 
 func TestView(t *testing.T) {
 	t.Parallel()

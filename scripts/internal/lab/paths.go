@@ -21,6 +21,9 @@ const (
 	NodesDefault = 3
 	NodesMax     = 5
 
+	// nameDefault is the lab's name where nobody says another.
+	nameDefault = "default"
+
 	// Client is the name of the machine that is no cluster node: phones live there.
 	Client = "client"
 )
@@ -39,7 +42,7 @@ func Open(name string) (*Lab, error) {
 		name = os.Getenv("LAB")
 	}
 	if name == "" {
-		name = "default"
+		name = nameDefault
 	}
 	if !labName.MatchString(name) {
 		return nil, fmt.Errorf("lab name %q: use 1 to 24 of a-z, 0-9 and '-'", name)
@@ -56,6 +59,7 @@ func (l *Lab) path(e ...string) string { return filepath.Join(append([]string{l.
 func (l *Lab) configPath() string      { return l.path("config.json") }
 func (l *Lab) lockPath() string        { return l.path("lock") }
 func (l *Lab) controlPath() string     { return l.path("control.sock") }
+func (l *Lab) loadedPath() string      { return l.path("loaded") }
 func (l *Lab) fenceDir() string        { return l.path("fence") }
 func (l *Lab) binDir() string          { return l.path("bin") }
 func (l *Lab) logPath() string         { return l.path("lab.log") }

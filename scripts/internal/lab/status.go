@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/netip"
 	"sync"
-	"text/tabwriter"
 	"time"
 )
 
@@ -28,13 +26,19 @@ type Status struct {
 
 // NodeStatus is one node: first what registrard says, then Pacemaker, then the hardware.
 type NodeStatus struct {
-	Name   string `json:"name"`
-	Role   string `json:"role"` // primary, replica, down (registrard does not answer), off
-	State  string `json:"state"`
-	Epoch  string `json:"epoch"`
-	Index  uint64 `json:"index"`
-	Digest string `json:"digest"`
-	Synced bool   `json:"synced"`
+	Name     string `json:"name"`
+	Role     string `json:"role"` // primary, replica, down (registrard does not answer), off
+	State    string `json:"state"`
+	Epoch    string `json:"epoch"`
+	Index    uint64 `json:"index"`
+	Digest   string `json:"digest"`
+	Synced   bool   `json:"synced"`
+	Serving  bool   `json:"serving"`
+	Durable  bool   `json:"durable"`
+	Progress string `json:"progress"`
+	PID      int    `json:"pid"` // in the node
+	Bindings int    `json:"bindings"`
+	Users    int    `json:"users"`
 
 	Pacemaker string `json:"pacemaker"` // promoted, unpromoted, stopped, offline, unclean, pending, unknown
 	Address   string `json:"address"`
@@ -95,16 +99,18 @@ func (l *Lab) askRegistrard(ctx context.Context, n *NodeStatus) {
 		n.State = "no answer"
 		return
 	}
-	var said struct {
-		Role, State, Epoch, Digest string
-		Index                      uint64
-		Synced                     bool
-	}
+	said := struct {
+		Role, State, Epoch, Digest, Progress string
+		Index                                uint64
+		Synced, Serving, Durable             bool
+		PID, Bindings, Users                 int
+	}{}
 	if err := json.Unmarshal(out, &said); err != nil {
 		n.State = err.Error()
 		return
 	}
 	n.Role, n.State, n.Epoch, n.Digest, n.Index, n.Synced = said.Role, said.State, said.Epoch, said.Digest, said.Index, said.Synced
+	n.Serving, n.Durable, n.Progress, n.PID, n.Bindings, n.Users = said.Serving, said.Durable, said.Progress, said.PID, said.Bindings, said.Users
 }
 
 // rolesOfPacemaker is for a lab without the product.
@@ -176,48 +182,4 @@ func (s *Status) Missing() string {
 		return fmt.Sprintf("the virtual address is on %q, the primary is %s", s.VIPNode, s.Primary())
 	}
 	return ""
-}
-
-// Print writes the status for people.
-func (s *Status) Print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tADDRESS\tROLE\tSTATE\tEPOCH\tINDEX\tDIGEST\tSYNCED\tPACEMAKER\tNOTE")
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%.12s\t%t\t%s\t%s\n", n.Name, n.Address, n.Role, dash(n.State), dash(n.Epoch),
-			n.Index, dash(n.Digest), n.Synced, n.Pacemaker, n.note())
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	holder := s.VIPNode
-	if holder == "" {
-		holder = "nobody"
-	}
-	fmt.Fprintf(w, "virtual address %s on %s, quorate %t, fencing %t\n", s.VIP, holder, s.Quorate, s.Fencing)
-	for _, f := range s.Failures {
-		fmt.Fprintln(w, "failed action:", f)
-	}
-	return nil
-}
-
-func (n *NodeStatus) note() string {
-	note := ""
-	if n.Cut {
-		note += "cut "
-	}
-	if n.Held {
-		note += "powered off by hand "
-	}
-	if !n.Link.none() {
-		note += n.Link.String()
-	}
-	return note
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,27 +49,34 @@ type Product struct {
 }
 
 // Up brings the lab up and returns when it is whole: one instance is promoted, all
-// others are in sync, and the virtual address answers OPTIONS.
+// others are in sync, and the virtual address answers OPTIONS. A lab that is up already
+// keeps its options and its programs; what was done to its hardware is undone.
 func (l *Lab) Up(ctx context.Context, o UpOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, UpMax)
 	defer cancel()
-	p := &progress{w: o.Progress, start: time.Now()}
+	p := NewSteps(o.Progress)
 	if cfg, err := l.Config(); err == nil && l.Supervised() {
 		if o.Nodes != 0 && o.Nodes != cfg.Nodes {
 			return fmt.Errorf("lab %s is up with %d nodes: take it down first", l.name, cfg.Nodes)
 		}
-		p.step("lab %s is there already", l.name)
+		p.Say("lab %s is there already", l.name)
+		if l.outdated(&o.Product) {
+			p.Say("its programs are older than what has been built meanwhile: scripts/lab down, then up, takes the new ones")
+		}
+		if err := l.Mend(p); err != nil {
+			return err
+		}
 		return l.explain(l.form(ctx, cfg, p))
 	}
 	cfg, err := l.prepare(ctx, &o)
 	if err != nil {
 		return err
 	}
-	p.step("lab %s: %d nodes, fencing action %s", l.name, cfg.Nodes, cfg.FenceAction)
+	p.Say("lab %s: %d nodes, fencing action %s", l.name, cfg.Nodes, cfg.FenceAction)
 	if err := l.startSupervisor(ctx); err != nil {
 		return err
 	}
-	p.step("power is on")
+	p.Say("power is on")
 	return l.explain(l.form(ctx, cfg, p))
 }
 
@@ -148,6 +156,21 @@ func (l *Lab) copyFiles(p *Product) error {
 	return nil
 }
 
+// outdated reports whether the nodes run other programs than the ones given.
+func (l *Lab) outdated(p *Product) bool {
+	for name, path := range map[string]string{"registrard": p.Registrard, "agent": p.Agent} {
+		if path == "" {
+			continue
+		}
+		ours, err := os.ReadFile(filepath.Join(l.binDir(), name))
+		theirs, err2 := os.ReadFile(path)
+		if err != nil || err2 != nil || !bytes.Equal(ours, theirs) {
+			return true
+		}
+	}
+	return false
+}
+
 func copyFile(to, from string, mode os.FileMode) error {
 	src, err := os.Open(from)
 	if err != nil {
@@ -194,21 +217,43 @@ func (l *Lab) startSupervisor(ctx context.Context) error {
 }
 
 // form waits for the cluster, gives it its configuration, and waits until it is whole.
-func (l *Lab) form(ctx context.Context, cfg *Config, p *progress) error {
-	var last string
-	err := l.await(ctx, func(ctx context.Context) string {
-		last = l.online(ctx, cfg)
-		return last
-	})
+func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	fresh := !l.loaded()
+	compiled := make(chan error, 1)
+	if fresh {
+		go func() { compiled <- l.compileCRM(ctx, cfg) }()
+	}
+	if err := l.await(ctx, func(ctx context.Context) string { return l.online(ctx, cfg) }); err != nil {
+		return err
+	}
+	p.Say("corosync and pacemaker: %d nodes online", cfg.Nodes)
+	if fresh {
+		if err := errors.Join(<-compiled, ctx.Err()); err != nil {
+			return err
+		}
+		if err := l.loadCRM(ctx, cfg); err != nil {
+			return err
+		}
+		p.Say("configuration loaded")
+	}
+	status, err := l.AwaitWhole(ctx)
 	if err != nil {
 		return err
 	}
-	p.step("corosync and pacemaker: %d nodes online", cfg.Nodes)
-	if err := l.loadCRM(ctx, cfg); err != nil {
+	p.Say("%s is promoted, all others are in sync", status.Primary())
+	err = l.await(ctx, func(ctx context.Context) string { return l.vipAnswers(ctx, cfg) })
+	if err != nil {
 		return err
 	}
-	p.step("configuration loaded")
-	var status *Status
+	p.Say("the virtual address %s answers", VIP())
+	return nil
+}
+
+// AwaitWhole waits until nothing is Missing, and returns that status. The error names
+// what was missing when ctx ended.
+func (l *Lab) AwaitWhole(ctx context.Context) (status *Status, err error) {
 	err = l.await(ctx, func(ctx context.Context) string {
 		s, err := l.Status(ctx)
 		if err != nil {
@@ -217,16 +262,45 @@ func (l *Lab) form(ctx context.Context, cfg *Config, p *progress) error {
 		status = s
 		return s.Missing()
 	})
+	return status, err
+}
+
+// Mend undoes what was done to the hardware: it gives every node power, plugs cables in
+// and makes links as good as new. It returns when the nodes have begun to start.
+func (l *Lab) Mend(p *Steps) error {
+	machines, err := l.Machines()
 	if err != nil {
 		return err
 	}
-	p.step("%s is promoted, all others are in sync", status.Primary())
-	err = l.await(ctx, func(ctx context.Context) string { return l.vipAnswers(ctx, cfg) })
-	if err != nil {
-		return err
+	for _, m := range machines {
+		if m.Link != (Faults{}) {
+			p.Say("%s: mending its link", m.Name)
+			err = errors.Join(err, l.Link(m.Name, Faults{}))
+		}
+		if m.Cut {
+			p.Say("%s: bringing it back on the network", m.Name)
+			err = errors.Join(err, l.Heal(m.Name))
+		}
+		if !m.Power {
+			p.Say("%s: giving it power", m.Name)
+			err = errors.Join(err, l.PowerOn(m.Name))
+		}
 	}
-	p.step("the virtual address %s answers", VIP())
-	return nil
+	return err
+}
+
+// booted says what keeps a node from running commands.
+func (l *Lab) booted(node string) string {
+	machines, err := l.Machines()
+	if err != nil {
+		return err.Error()
+	}
+	for _, m := range machines {
+		if m.Name == node && (m.Phase == phaseBooted || m.Phase == phaseCorosync || m.Phase == phasePacemaker) {
+			return ""
+		}
+	}
+	return node + " has not booted"
 }
 
 // online says what keeps the nodes from being online in one quorate cluster.
@@ -321,17 +395,4 @@ func tail(path string, lines int) string {
 	}
 	all := strings.Split(strings.TrimSpace(string(raw)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// progress prints steps with the time since the start.
-type progress struct {
-	w     io.Writer
-	start time.Time
-}
-
-func (p *progress) step(format string, args ...any) {
-	if p.w != nil {
-		// A lost line of progress is no reason to stop.
-		_, _ = fmt.Fprintf(p.w, "%6.1f s  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
-	}
 }

@@ -167,21 +167,7 @@ func Whole(tb testing.TB) *Cluster {
 // Mend does for this cluster what Whole does.
 func (c *Cluster) Mend(tb testing.TB) {
 	tb.Helper()
-	machines, err := c.Machines()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, m := range machines {
-		if m.Link != (lab.Faults{}) {
-			c.Link(tb, m.Name, lab.Faults{})
-		}
-		if m.Cut {
-			c.Heal(tb, m.Name)
-		}
-		if !m.Power {
-			c.PowerOn(tb, m.Name)
-		}
-	}
+	must(tb, c.Lab.Mend(lab.NewSteps(nil)))
 	c.Await(tb, WholeMax, (*lab.Status).Missing)
 }
 
