@@ -86,7 +86,7 @@ func userOfRow(row []string, policy userPolicy) (location.User, error) {
 		label, hash, _ := strings.Cut(strings.TrimSpace(field), ":")
 		algorithm := digest.ParseAlgorithm([]byte(label))
 		if algorithm == 0 {
-			return u, errors.New("a hash must begin with md5:, sha-256: or sha-512-256:")
+			return u, errors.New("a hash needs its algorithm before it, as in md5:HASH, sha-256:HASH or sha-512-256:HASH")
 		}
 		if u.Has&(1<<algorithm) != 0 {
 			return u, fmt.Errorf("%s is there twice", digest.AlgorithmName(algorithm))

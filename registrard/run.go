@@ -27,8 +27,10 @@ import (
 const (
 	// demoteTimeout is how long the end of a primary waits for what is in flight.
 	demoteTimeout = 3 * time.Second
-	// notifyInterval is how often systemd is told the status, when it has changed, and that the daemon lives.
+	// notifyInterval is how often systemd is told the status, when it has changed, and that the node's loop turns.
 	notifyInterval = time.Second
+	// aliveAge is how old the node's status may be before systemd is not told any more that the daemon lives: its loop stands still.
+	aliveAge = 5 * time.Second
 )
 
 func (p *program) runCommand() *cli.Command {
@@ -260,13 +262,17 @@ func (d *registrard) notify(ctx context.Context) error {
 	defer tick.Stop()
 	told := ""
 	for {
-		s := d.service.Status()
-		message := daemon.SdNotifyWatchdog
-		if line, _ := health(s); line != told {
-			message += "\nSTATUS=" + line
+		message := ""
+		if s := d.node.Status(); s.Link == node.LinkDisconnected || time.Since(s.At) < aliveAge {
+			message = daemon.SdNotifyWatchdog + "\n"
+		}
+		if line, _ := health(d.service.Status()); line != told {
+			message += "STATUS=" + line + "\n"
 			told = line
 		}
-		_, _ = daemon.SdNotify(false, message)
+		if message != "" {
+			_, _ = daemon.SdNotify(false, message) // as above
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 )
 
@@ -96,6 +97,10 @@ func (s setting) key() string { return s.section + "." + s.name }
 
 // settings is the one table that file, environment, flags, `registrard config` and docs/configuration.md come from.
 func settings() []setting {
+	return slices.Concat(clusterSettings(), registrationSettings(), localSettings())
+}
+
+func clusterSettings() []setting {
 	return []setting{
 		{section: "registrard", name: "instance", at: func(c *Config) any { return &c.Instance }, equal: true, check: checkInstance,
 			doc: "Name of the instance: of its group, its control socket and its D-Bus name. Instances of different names run side by side."},
@@ -118,7 +123,11 @@ func settings() []setting {
 			doc: "How many of them one source may have: an IPv4 address, or an IPv6 /64. Trusted peers are not bound by it."},
 		{section: "sip", name: "idle_timeout", at: func(c *Config) any { return &c.IdleTimeout }, check: checkDuration(idleTimeoutMin, idleTimeoutTop, func(c *Config) time.Duration { return c.IdleTimeout }),
 			doc: "How long a TCP connection may be silent before it is closed."},
+	}
+}
 
+func registrationSettings() []setting {
+	return []setting{
 		{section: "registration", name: "expires_min", at: func(c *Config) any { return &c.ExpiresMin }, equal: true, check: checkDuration(time.Second, expiresTop, func(c *Config) time.Duration { return c.ExpiresMin }),
 			doc: "Shortest time that a phone may register for; less is answered 423."},
 		{section: "registration", name: "expires_max", at: func(c *Config) any { return &c.ExpiresMax }, equal: true, check: checkExpires,
@@ -140,7 +149,11 @@ func settings() []setting {
 			doc: "How long a phone may use a challenge before it gets a new one."},
 		{section: "auth", name: "third_party", at: func(c *Config) any { return &c.ThirdParty }, equal: true,
 			doc: "Whether the From of a REGISTER may differ from its To, as with a secretary who registers somebody else's phone."},
+	}
+}
 
+func localSettings() []setting {
+	return []setting{
 		{section: "control", name: "directory", at: func(c *Config) any { return &c.ControlDirectory }, check: checkControlDirectory,
 			doc: "Directory with a directory for each instance, with its control socket."},
 		{section: "control", name: "group", at: func(c *Config) any { return &c.ControlGroup },

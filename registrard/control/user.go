@@ -59,7 +59,7 @@ func (w User) user() (location.User, error) {
 	if w.AOR == "" || w.Username == "" || w.Realm == "" {
 		return u, errors.New("aor, username and realm are needed")
 	}
-	for _, f := range []struct{ name, value, not string }{{"username", w.Username, ":"}, {"realm", w.Realm, ""}} {
+	for _, f := range []struct{ name, value, not string }{{"username", w.Username, `:"\`}, {"realm", w.Realm, `"\`}} {
 		if err := CheckDigestText(f.value, f.not); err != nil {
 			return u, fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -97,7 +97,7 @@ func (w User) user() (location.User, error) {
 const digestTextMax = 255
 
 // CheckDigestText says what is wrong with a username or realm: it is 1 to 255 bytes of UTF-8 without control characters, and without
-// those in not; a username has no ':' (RFC 7616 section 3.4.2).
+// those in not. What a username and a realm may not have follows from how they are quoted and hashed (RFC 7616 sections 3.4 and 3.4.4).
 func CheckDigestText(s, not string) error {
 	switch {
 	case s == "" || len(s) > digestTextMax:
