@@ -151,6 +151,24 @@ func TestStartOnThisNode(t *testing.T) {
 	}
 }
 
+// TestValidateConfiguration lets the daemon itself look at its configuration.
+func TestValidateConfiguration(t *testing.T) {
+	t.Parallel()
+	const level10 = "OCF_CHECK_LEVEL=10"
+	s := newStage(t)
+	s.must("validate-all", ocf.Success, level10)
+	if got, want := s.read("diary"), "args config --config "+s.path("registrard.conf")+" --instance test"; !strings.HasPrefix(got, want) {
+		t.Errorf("asked with %q", got)
+	}
+	s.play(script{Exit: 78, Words: "registrard.conf:3: unknown key"})
+	if r := s.must("validate-all", ocf.ErrArgs, level10); r.reason != "registrard.conf:3: unknown key (exit code 78)" {
+		t.Errorf("reason %q", r.reason)
+	}
+	s.must("validate-all", ocf.Success) // level 0 does not look
+	s.play(script{Hangs: true})
+	s.must("validate-all", ocf.ErrGeneric, level10, "OCF_RESKEY_CRM_meta_timeout=3000")
+}
+
 // TestStopWithBrokenParameters stops a running daemon though its configuration and binary are gone.
 func TestStopWithBrokenParameters(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"sipha/ocf"
 )
 
-// Exit codes of the daemon: sysexits.h, as docs/operations.md has them.
+// Exit codes of the daemon: sysexits.h, as docs/cli.md lists them.
 const (
 	exitUsage       = 64 // EX_USAGE: arguments it does not know
 	exitData        = 65 // EX_DATAERR: a database from the future

@@ -83,7 +83,12 @@ func (p parameters) socket() string { return filepath.Join(p.directory(), contro
 
 // runArgs are the daemon's arguments.
 func (p parameters) runArgs(cloneMax int) []string {
-	args := []string{"run", "--config", p.config, "--instance", p.instance}
+	return append([]string{"run"}, p.configArgs(cloneMax)...)
+}
+
+// configArgs are those that the daemon's configuration comes from.
+func (p parameters) configArgs(cloneMax int) []string {
+	args := []string{"--config", p.config, "--instance", p.instance}
 	if p.rundir != control.DefaultRunDirectory {
 		args = append(args, "--control-directory", p.rundir)
 	}

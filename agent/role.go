@@ -108,16 +108,3 @@ func (r *resource) reload(ctx context.Context) (ocf.ExitCode, error) {
 	}
 	return ocf.Success, nil
 }
-
-// validateAll checks the parameters; from level 10 on this node, too (OCF 1.1).
-func (r *resource) validateAll(context.Context) (ocf.ExitCode, error) {
-	if err := r.params.check(); err != nil {
-		return ocf.ErrConfigured, err
-	}
-	if r.env.CheckLevel >= levelQuick {
-		if err := r.params.checkNode(); err != nil {
-			return ocf.ErrInstalled, err
-		}
-	}
-	return ocf.Success, nil
-}

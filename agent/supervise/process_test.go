@@ -187,7 +187,7 @@ func TestLastWords(t *testing.T) {
 		{"crash", "start\npanic: x\n\ngoroutine 1 [running]:\nmain.main()\n\t/x.go:3 +0x1\n", "panic: x"},
 		{"runtime", "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1\n", "fatal error: all goroutines are asleep - deadlock!"},
 	} {
-		if got := lastWords(tc.text); got != tc.want {
+		if got := LastWords(tc.text); got != tc.want {
 			t.Errorf("%s: %q", tc.name, got)
 		}
 	}

@@ -304,5 +304,5 @@ func (u *Unit) words(ctx context.Context) string {
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return ""
 	}
-	return lastWords(string(out[max(0, len(out)-journalMaxBytes):]))
+	return LastWords(string(out[max(0, len(out)-journalMaxBytes):]))
 }

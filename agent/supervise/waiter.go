@@ -189,7 +189,7 @@ func (d *watched) wait() exitRecord {
 	if s, ok := d.child.ProcessState.Sys().(syscall.WaitStatus); ok && s.Signaled() {
 		record.Signal = int(s.Signal())
 	}
-	record.Words = lastWords(tail(d.log.Name(), d.offset))
+	record.Words = LastWords(tail(d.log.Name(), d.offset))
 	return record
 }
 
@@ -215,8 +215,8 @@ func tail(path string, offset int64) string {
 	return string(b)
 }
 
-// lastWords picks the line that says why a daemon ended: of a crash of the Go runtime its headline, else the last line.
-func lastWords(text string) string {
+// LastWords picks the line that says why a daemon ended: of a crash of the Go runtime its headline, else the last line.
+func LastWords(text string) string {
 	var last, crash string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
