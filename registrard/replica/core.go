@@ -42,8 +42,7 @@ type Core struct {
 	serves map[location.NodeID]uint64
 	sess   uint64 // the last snapshot session asked for
 
-	differs    bool // the content differs from the log's word at differsAt
-	differsAt  location.Position
+	differs    bool // the content differs from the log's word in the running epoch
 	bootstrap  bool // an operator's order
 	helloDue   bool
 	helloBack  bool // our last one has come back
@@ -218,19 +217,8 @@ func (c *Core) onApplied(ev Applied) {
 		return
 	}
 	c.applied, c.digest = ev.Index, ev.Digest
-	pos, ok := c.log.at(ev.Index)
-	switch {
-	case !ok:
-	case pos.Digest == ev.Digest:
-		c.differs = false // the sums are over all content: equal once is equal
-	case pos.Epoch == c.follow.epoch && !c.differs:
-		// An older epoch's primary may have been the wrong one. What counts is the word of the one that runs.
-		c.differs, c.differsAt = true, location.Position{Epoch: pos.Epoch, Index: ev.Index, Digest: ev.Digest}
-		c.note(levelError, "content differs from the log's digest", "index", ev.Index, "ours", ev.Digest, "log", pos.Digest)
-		if c.lead != nil {
-			c.depose("our content differs from our own log")
-		}
-		c.tellDiffers()
+	if pos, ok := c.log.at(ev.Index); ok {
+		c.compare(pos)
 	}
 	c.log.trim(c.applied)
 	c.dropMarks()

@@ -44,6 +44,7 @@ func (c *Core) onAppend(p *peer, a *Append) {
 	if c.follow.epoch != a.Epoch {
 		c.follow = follow{epoch: a.Epoch}
 		c.matched = 0
+		c.differs = false // from an older primary; the new one's START tells anew
 		c.dirty = true
 	}
 	if c.lead != nil {

@@ -255,26 +255,20 @@ func (c *Core) depose(reason string) {
 
 // onReceipt counts.
 func (c *Core) onReceipt(p *peer, m *Receipt) {
-	if m.Disk != p.disk {
-		return
-	}
-	p.differs = m.Differs
-	p.applied, p.digest = m.Applied, m.Digest
-	if m.Differs {
-		c.judge()
-		return
-	}
-	if m.Epoch != c.follow.epoch {
+	if m.Disk != p.disk || m.Epoch != c.follow.epoch {
 		return
 	}
 	if p.epoch != m.Epoch {
 		p.epoch, p.index, p.seq = m.Epoch, 0, 0
 	}
-	p.index, p.seq, p.ring = max(p.index, m.Index), max(p.seq, m.Seq), m.Ring
-	if c.lead != nil {
-		c.advance()
+	p.differs, p.applied, p.digest = m.Differs, m.Applied, m.Digest
+	if !m.Differs {
+		p.index, p.seq, p.ring = max(p.index, m.Index), max(p.seq, m.Seq), m.Ring
+		if c.lead != nil {
+			c.advance()
+		}
 	}
-	if c.differs {
+	if c.differs || c.lead != nil && c.stanceOf(p) == against {
 		c.judge()
 	}
 }

@@ -74,7 +74,7 @@ func (c *Core) forget(p *peer) {
 		delete(c.serves, p.Node)
 		c.emit(StopServing{To: p.Node, Session: s})
 	}
-	if c.join != nil && c.join.donor == p.Node {
+	if c.join != nil && c.join.donor == p.Node && !c.join.staged {
 		c.restartJoin("the donor has left")
 	}
 }
