@@ -41,6 +41,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("promote touched the score: %q", s.read("writes"))
 	}
 	s.change(func(d *script) { n := control.ScorePromoted; d.Status.Score = &n })
+	s.age("promoted")
 	s.must("monitor", ocf.RunningPromoted)
 	s.must("monitor", ocf.RunningPromoted)
 	if s.score() != "1000" || s.writes() != 2 {
@@ -287,6 +288,9 @@ func TestPrimaryKilled(t *testing.T) {
 	}
 	s.must("demote", ocf.Success)
 	s.must("monitor", ocf.ErrGeneric) // dead, and a replica now
+	if age := s.runtime().DemotedDeadFor(); age < holdBack {
+		t.Errorf("told %v after the demotion, in the middle of the promotion elsewhere", age)
+	}
 	s.must("stop", ocf.Success)
 	s.must("start", ocf.Success)
 	s.must("monitor", ocf.Success)
@@ -305,6 +309,39 @@ func TestReplicaKilled(t *testing.T) {
 	s.must("reload", ocf.ErrGeneric)
 	s.must("start", ocf.Success) // also without a stop before it
 	s.must("monitor", ocf.Success)
+}
+
+// TestWipedAfterPromotion: a score that is not there is put back at once, also just after a promotion.
+func TestWipedAfterPromotion(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.must("start", ocf.Success)
+	s.must("promote", ocf.Success)
+	if err := os.Remove(s.path("score")); err != nil {
+		t.Fatal(err)
+	}
+	s.must("monitor", ocf.RunningPromoted)
+	if s.score() != "100" {
+		t.Errorf("score %q", s.score())
+	}
+}
+
+// TestStartSettles: an instance that catches up at once gets one score, not two.
+func TestStartSettles(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	behind := synced()
+	ten := control.ScoreBehind
+	behind.State, behind.Score = control.StateBehind, &ten
+	s.play(script{Status: behind})
+	go func() {
+		s.eventually("the daemon runs", func() bool { return strings.Contains(s.read("diary"), "running") })
+		s.play(script{Status: synced()})
+	}()
+	s.must("start", ocf.Success)
+	if s.score() != "100" || s.writes() != 1 {
+		t.Errorf("score %q after %d writes", s.score(), s.writes())
+	}
 }
 
 // TestEndedByItself: 7 is for what has ended properly.

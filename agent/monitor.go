@@ -19,6 +19,9 @@ const (
 	levelHeavy = 20 // and waits for a commit
 )
 
+// holdBack is how long after the demotion of a dead primary its death is not told: ten times what a promotion took in the lab.
+const holdBack = 3 * time.Second
+
 // verdict is what a monitor makes of what it sees.
 type verdict struct {
 	code     ocf.ExitCode
@@ -46,13 +49,34 @@ func (r *resource) monitor(ctx context.Context) (ocf.ExitCode, error) {
 			r.log.Warn("nobody waits for the daemon's end; a monitor will have to find it", "error", err)
 		}
 	}
-	if s.state.Phase != supervise.Absent || !r.env.Probe() {
+	switch {
+	case s.state.Phase == supervise.Absent && r.env.Probe():
+	case v.promoted && healthy(v.code):
+		r.raiseScore(ctx, v.score)
+	default:
 		r.setScore(ctx, v.score)
+	}
+	if s.state.Phase == supervise.Exited && v.code != ocf.FailedPromoted && !r.env.Probe() {
+		r.holdBack(ctx)
 	}
 	if v.reason == "" {
 		return v.code, nil
 	}
 	return v.code, errors.New(v.reason)
+}
+
+// holdBack keeps the news of a daemon that was demoted dead, while the cluster promotes another. The first monitor after a demote runs
+// beside that promotion; its failure would abort the transition, and the next one would stop and start this instance before it promotes.
+func (r *resource) holdBack(ctx context.Context) {
+	left := min(holdBack-r.dir.DemotedDeadFor(), r.env.Budget()/3)
+	if left <= 0 {
+		return
+	}
+	r.log.Info("a dead primary was just demoted; its failure is told once another has been promoted", "in", left)
+	select {
+	case <-ctx.Done():
+	case <-time.After(left):
+	}
 }
 
 func healthy(c ocf.ExitCode) bool {

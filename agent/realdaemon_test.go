@@ -54,6 +54,7 @@ func TestRealDaemon(t *testing.T) {
 	s.must("monitor", ocf.Success, "OCF_CHECK_LEVEL=10")
 	s.must("promote", ocf.Success)
 	s.must("monitor", ocf.RunningPromoted)
+	s.age("promoted")
 	s.must("monitor", ocf.RunningPromoted, "OCF_CHECK_LEVEL=20")
 	if s.score() != "1000" {
 		t.Errorf("score %q", s.score())

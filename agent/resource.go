@@ -22,6 +22,9 @@ const (
 	// scorePatience bounds a read and a write of the promotion score together.
 	scorePatience = 2 * time.Second
 
+	// raiseDelay is how long after a promotion the score is left as it is: the address comes in that time.
+	raiseDelay = 2 * time.Second
+
 	// Labels of the daemon's command, from which waiter and unit know whose score to delete.
 	labelResource   = "resource"
 	labelNode       = "node"
@@ -44,6 +47,7 @@ var _ daemon = (*control.Client)(nil)
 
 // scorer is the promotion score in the cluster; ocf.Promotion has it.
 type scorer interface {
+	Score(ctx context.Context) (*int, error)
 	Update(ctx context.Context, want *int) (wrote bool, err error)
 }
 
@@ -113,6 +117,19 @@ func daemonEnvironment(environ []string) []string {
 		out = append(out, "PATH="+pathDefault)
 	}
 	return out
+}
+
+// raiseScore is setScore for a primary. The transition that has promoted it still has to bring the address, and a change of the score
+// would abort it: the first monitor comes in between, so it is left to the next. Until then stickiness holds the primary in its place.
+func (r *resource) raiseScore(ctx context.Context, want *int) {
+	if r.dir.PromotedFor() < raiseDelay {
+		asking, cancel := context.WithTimeout(ctx, scorePatience)
+		defer cancel()
+		if have, err := r.promotion.Score(asking); err == nil && have != nil {
+			return
+		}
+	}
+	r.setScore(ctx, want)
 }
 
 // setScore makes the promotion score what it should be; nil means none. A cluster that cannot be asked is no failure of the resource:

@@ -68,11 +68,22 @@ func (r *resource) demote(ctx context.Context) (ocf.ExitCode, error) {
 	if s.state.Phase == supervise.Running {
 		return r.kill(ctx, s)
 	}
-	r.setPromoted(false)
 	if s.state.Phase == supervise.Exited {
 		r.log.Info("nothing to demote", "why", death(s.state))
+		r.demotedDead()
 	}
+	r.setPromoted(false)
 	return ocf.Success, nil
+}
+
+// demotedDead remembers when a primary was demoted that is dead, for the monitor to come.
+func (r *resource) demotedDead() {
+	if !r.dir.Promoted() {
+		return
+	}
+	if err := r.dir.SetDemotedDead(); err != nil {
+		r.log.Warn("demotion not recorded", "error", err)
+	}
 }
 
 // kill ends a daemon that cannot be demoted otherwise. The next monitor finds it dead, and the cluster restarts it.
@@ -83,7 +94,9 @@ func (r *resource) kill(ctx context.Context, s *sight) (ocf.ExitCode, error) {
 	if err := r.supervisor.Stop(ctx, 0); err != nil {
 		return ocf.ErrGeneric, fmt.Errorf("demote: %w", err)
 	}
+	r.demotedDead()
 	r.setPromoted(false)
+	r.setScore(ctx, nil)
 	return ocf.Success, nil
 }
 

@@ -253,6 +253,15 @@ func (s *stage) eventually(what string, ok func() bool) {
 	}
 }
 
+// age makes one of the instance's runtime files an hour old.
+func (s *stage) age(name string) {
+	s.t.Helper()
+	then := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(s.runtime().Path, name), then, then); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // freeze stops a process, and returns when all of its threads stand still.
 func (s *stage) freeze(pid int) {
 	s.t.Helper()

@@ -13,6 +13,9 @@ import (
 
 const (
 	readyPoll = 50 * time.Millisecond
+	// settleMax is how long an instance that has joined is given to catch up before its first promotion score: a score that changes a
+	// moment later makes the cluster think twice.
+	settleMax = time.Second
 	// cleanShare is the part of start's budget that is kept to clear away what did not become ready.
 	cleanShare = 4
 	// cleanGraceMax is how long a daemon that did not become ready may take to end when asked.
@@ -76,6 +79,7 @@ func (r *resource) launch(ctx context.Context) error {
 // daemon's own exit code stands for.
 func (r *resource) untilJoined(ctx context.Context) (control.Status, error) {
 	var last sight
+	var since time.Time // joined
 	for {
 		s := r.look(ctx)
 		s.close()
@@ -86,7 +90,12 @@ func (r *resource) untilJoined(ctx context.Context) (control.Status, error) {
 		case s.status.State == control.StateFailed:
 			return control.Status{}, fmt.Errorf("start: the daemon has failed: %s", s.status.LastError)
 		case joined(s.status.State):
-			return s.status, nil
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if settled(&s.status) || time.Since(since) >= settleMax || ctx.Err() != nil {
+				return s.status, nil
+			}
 		}
 		last.better(s)
 		select {
@@ -95,6 +104,11 @@ func (r *resource) untilJoined(ctx context.Context) (control.Status, error) {
 		case <-time.After(readyPoll):
 		}
 	}
+}
+
+// settled tells whether there is nothing that a moment more would change.
+func settled(s *control.Status) bool {
+	return s.Score != nil && *s.Score >= control.ScoreSynced || s.State != control.StateSyncing && s.State != control.StateBehind
 }
 
 // better replaces what was seen before by what is seen now, if that says more: an answer says more than none, and any reason for

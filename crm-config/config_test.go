@@ -134,6 +134,11 @@ func TestFailover(t *testing.T) {
 		{"the node has lost power", func(string) {}, []string{"--node-fail", "node1"},
 			[]string{"fence node1", "promote registrard node2", "start registrard-ip node2"}},
 		{"a better score elsewhere does not move a primary", func(cib string) { s.attribute(cib, 2, "master-registrard", "1000") }, nil, nil},
+		{"promoted elsewhere, its score not yet raised", func(cib string) {
+			s.attribute(cib, 1, "master-registrard", "")
+			s.simulate(cib)
+			s.attribute(cib, 1, "master-registrard", "100")
+		}, nil, nil},
 		{"degraded", func(cib string) { s.replace(cib, `"0:8;`, `"0:191;`, `rc-code="8"`, `rc-code="191"`) }, nil, nil},
 		{"no quorum", func(cib string) { s.replace(cib, `have-quorum="1"`, `have-quorum="0"`) }, nil, down},
 		{"failed three times as primary: a replica from now on", func(cib string) {

@@ -29,7 +29,6 @@ pcs -f "$cib" resource create registrard ocf:sipha:registrard config=/etc/regist
 	op monitor interval=3s timeout=15s role=Promoted on-fail=demote \
 	op monitor interval=5s timeout=15s role=Unpromoted \
 	op monitor interval=31s timeout=20s role=Promoted on-fail=demote OCF_CHECK_LEVEL=10 \
-	op monitor interval=37s timeout=20s role=Unpromoted OCF_CHECK_LEVEL=10 \
 	meta migration-threshold=5 failure-timeout=120s \
 	--no-default-ops promotable registrard-clone
 # In a line of their own, since versions of pcs differ in how they want them above.

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Names of the files in a Directory. The daemon keeps its control socket beside them.
@@ -18,6 +20,7 @@ const (
 	commandFile  = "command"  // how it was started: Command as JSON
 	promotedFile = "promoted" // there while the daemon is promoted, or was when it died
 	stoppingFile = "stopping" // there while it is being stopped on purpose
+	demotedFile  = "demoted"  // there once a daemon that was dead, or was killed for it, has been demoted
 
 	fileMaxBytes = 64 << 10
 )
@@ -36,7 +39,7 @@ func (d Directory) Create() error {
 
 // Clear forgets the instance: first its process, so that half a Clear leaves no trace of a crash.
 func (d Directory) Clear() error {
-	for _, name := range []string{pidFile, exitFile, promotedFile, commandFile, cgroupFile, waiterFile, stoppingFile} {
+	for _, name := range []string{pidFile, exitFile, promotedFile, demotedFile, commandFile, cgroupFile, waiterFile, stoppingFile} {
 		if err := d.remove(name); err != nil {
 			return err
 		}
@@ -49,6 +52,27 @@ func (d Directory) Promoted() bool { return d.has(promotedFile) }
 
 // SetPromoted remembers or forgets that the instance is promoted.
 func (d Directory) SetPromoted(promoted bool) error { return d.mark(promotedFile, promoted) }
+
+// PromotedFor tells for how long the instance has been promoted; a long time when it is not, or the clock was set back.
+func (d Directory) PromotedFor() time.Duration { return d.age(promotedFile) }
+
+// SetDemotedDead remembers that a dead daemon has been demoted.
+func (d Directory) SetDemotedDead() error { return d.mark(demotedFile, true) }
+
+// DemotedDeadFor tells how long ago a dead daemon was demoted; a long time when none was, or the clock was set back.
+func (d Directory) DemotedDeadFor() time.Duration { return d.age(demotedFile) }
+
+// age tells how old a mark is.
+func (d Directory) age(name string) time.Duration {
+	info, err := os.Lstat(filepath.Join(d.Path, name))
+	if err != nil {
+		return math.MaxInt64
+	}
+	if age := time.Since(info.ModTime()); age >= 0 {
+		return age
+	}
+	return math.MaxInt64
+}
 
 // Stopping tells whether the end of the daemon is wanted.
 func (d Directory) Stopping() bool { return d.has(stoppingFile) }
