@@ -26,7 +26,7 @@ type book struct {
 
 // promise is what was last answered about one contact.
 type promise struct {
-	account        sipload.Account
+	put            sipload.Registration // the last that put it, with this contact alone
 	answered       bool
 	present        bool
 	contact        sipload.Contact // as granted
@@ -71,7 +71,7 @@ func (b *book) record(r sipload.Registration, a *sipload.Answer, err error) {
 	for _, change := range changes {
 		p := contacts[change.URI]
 		if p == nil {
-			p = &promise{account: r.Account}
+			p = new(promise)
 			contacts[change.URI] = p
 		}
 		p.enter(&r, change, a, err)
@@ -80,13 +80,17 @@ func (b *book) record(r sipload.Registration, a *sipload.Answer, err error) {
 
 // enter takes in one contact of a registration.
 func (p *promise) enter(r *sipload.Registration, change sipload.Contact, a *sipload.Answer, err error) {
+	if change.Expires > 0 {
+		p.put = *r
+		p.put.Contacts = []sipload.Contact{change}
+	}
 	switch {
 	case err != nil || a.Status/100 == 5:
 		p.maybePut = p.maybePut || change.Expires > 0
 		p.maybeRemoved = p.maybeRemoved || change.Expires == 0
 	case a.OK():
 		*p = promise{
-			account: p.account, answered: true, present: change.Expires > 0, contact: change,
+			put: p.put, answered: true, present: change.Expires > 0, contact: change,
 			callID: a.CallID, cseq: a.CSeq, sent: a.Sent, received: a.Received,
 		}
 		for _, granted := range a.Contacts {
@@ -111,14 +115,14 @@ func (b *book) present(a sipload.Account, uri string) bool {
 }
 
 // doubtful returns a registration for each contact of which nobody knows whether it is there: asked once more, it is.
-func (b *book) doubtful(expires int) []sipload.Registration {
+func (b *book) doubtful() []sipload.Registration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var all []sipload.Registration
 	for _, aor := range slices.Sorted(maps.Keys(b.aors)) {
 		for _, uri := range slices.Sorted(maps.Keys(b.aors[aor])) {
 			if p := b.aors[aor][uri]; p.maybePut || p.maybeRemoved {
-				all = append(all, sipload.Registration{Account: p.account, Contacts: []sipload.Contact{{URI: uri, Expires: expires}}})
+				all = append(all, p.put)
 			}
 		}
 	}
@@ -261,4 +265,17 @@ func instance(params string) (urn string, regID int) {
 		}
 	}
 	return urn, regID
+}
+
+// checkShown compares what a phone is shown beyond what sipload.Ledger looks at: the contacts' parameters.
+func (b *book) checkShown(a sipload.Account, shown *sipload.Answer) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var broken []string
+	for _, c := range shown.Contacts {
+		if p := b.aors[a.AOR()][c.URI]; p != nil && p.certain() && c.Params != p.contact.Params {
+			broken = append(broken, fmt.Sprintf("%s: %s has the parameters %q, was registered with %q", a.AOR(), c.URI, c.Params, p.contact.Params))
+		}
+	}
+	return broken
 }
