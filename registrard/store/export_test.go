@@ -21,8 +21,25 @@ func MarkSwapping(dir string) error {
 	return writeIdentity(dir, &id)
 }
 
-// Trimming of the log, for tests that cannot wait for a real one.
+// Manual makes a Store flush by hand alone.
+func Manual(o Options) Options {
+	o.manual = true
+	return o
+}
+
+// FlushStep takes a flush a slice further.
+func FlushStep(s *Store, most int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flushStep(most)
+}
+
+// What the fuzz targets reach.
 var (
+	DecodeHead     = decodeHead
+	EncodeHead     = encodeHead
+	DecodeEntry    = decodeEntry
+	AppendEntry    = appendEntry
 	DecodeIdentity = decodeIdentity
 	EncodeIdentity = (*identity).encode
 )

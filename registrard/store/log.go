@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"sipha/registrard/location"
 )
@@ -29,7 +30,7 @@ func newLogTable(db *conn) (*logTable, error) {
 		to  **statement
 		sql string
 	}{
-		{&t.append, "INSERT INTO log VALUES (?,?,?,?,?,?,?,?,?,?)"},
+		{&t.append, "INSERT INTO log VALUES (?,?,?,?,?,?,?,?,?,?,?)"},
 		{&t.cut, "DELETE FROM log WHERE idx >= ?"},
 		{&t.trim, "DELETE FROM log WHERE idx < ?"},
 	} {
@@ -41,14 +42,14 @@ func newLogTable(db *conn) (*logTable, error) {
 	return t, nil
 }
 
-func (t *logTable) add(e *location.Entry) error {
+func (t *logTable) add(e *location.Entry, wall int64) error {
 	p := e.Position
 	payload := e.Payload
 	if payload == nil {
 		payload = []byte{}
 	}
 	return t.append.run(int64(p.Index), int64(p.Epoch.Number), int64(p.Epoch.Node), int64(p.Epoch.Incarnation), p.Digest[:],
-		encodePosition(e.Prev), int64(e.Time), int64(e.Kind), payload, entrySum(e))
+		encodePosition(e.Prev), int64(e.Time), int64(e.Kind), payload, entrySum(e), wall)
 }
 
 // entrySum is the CRC32C of all that an entry is.
@@ -87,9 +88,10 @@ func decodePosition(b []byte) (location.Position, error) {
 	return p, nil
 }
 
-// readLog calls fn with the entries from the index on, in order. The payload is the entry's own.
-func readLog(db *conn, from uint64, most int, fn func(location.Entry) error) error {
-	const entries = "SELECT idx, epoch_number, epoch_node, epoch_incarnation, digest, prev, time, kind, payload, crc FROM log" +
+// readLog calls fn with the entries from the index on, in order, and the wall clock at which each was stored. The payload is the
+// entry's own.
+func readLog(db *conn, from uint64, most int, fn func(location.Entry, int64) error) error {
+	const entries = "SELECT idx, epoch_number, epoch_node, epoch_incarnation, digest, prev, time, kind, payload, crc, wall FROM log" +
 		" WHERE idx >= ? ORDER BY idx LIMIT ?"
 	return db.each(entries, func(r []driver.Value) error {
 		e := location.Entry{Time: location.Time(integer(r[6])), Kind: location.Kind(integer(r[7]))}
@@ -107,7 +109,7 @@ func readLog(db *conn, from uint64, most int, fn func(location.Entry) error) err
 		if entrySum(&e) != integer(r[9]) {
 			return fmt.Errorf("%w: checksum of entry %d of the log", ErrDamaged, e.Position.Index)
 		}
-		return fn(e)
+		return fn(e, integer(r[10]))
 	}, int64(from), int64(most))
 }
 
@@ -134,4 +136,47 @@ func checkLog(entries []location.Entry, applied location.Position) (logEnds, err
 			ErrDamaged, ends.first, ends.last.Index, applied.Index)
 	}
 	return ends, nil
+}
+
+func (s *Store) cut(at uint64, ends *logEnds) error {
+	row, err := s.db.one("SELECT coalesce(sum(length(payload)), 0), (SELECT prev FROM log WHERE idx = ?1) FROM log WHERE idx >= ?1", int64(at))
+	if err != nil {
+		return err
+	}
+	last, err := decodePosition(blob(row[1]))
+	if err != nil {
+		return err
+	}
+	ends.bytes -= integer(row[0])
+	ends.last = last
+	return s.logTable.cut.run(int64(at))
+}
+
+// trim keeps the log within its bounds, but for what the tables do not have. It takes an eighth at once, so that it is rare.
+func (s *Store) trim(ends *logEnds, applied uint64) error {
+	if ends.entries() <= LogEntriesMax && ends.bytes <= LogBytesMax {
+		return nil
+	}
+	keep := uint64(0) // the first that stays
+	if n := ends.entries(); n > LogEntriesMax {
+		keep = ends.first + n - LogEntriesMax*7/8
+	}
+	if ends.bytes > LogBytesMax {
+		row, err := s.db.one("SELECT coalesce(min(idx), ?2) FROM (SELECT idx, sum(length(payload)) OVER (ORDER BY idx) AS upto FROM log) WHERE upto > ?1",
+			ends.bytes-LogBytesMax*7/8, int64(math.MaxInt64))
+		if err != nil {
+			return err
+		}
+		keep = max(keep, uint64(integer(row[0]))+1)
+	}
+	if keep = min(keep, applied); keep <= ends.first {
+		return nil
+	}
+	row, err := s.db.one("SELECT coalesce(sum(length(payload)), 0) FROM log WHERE idx < ?", int64(keep))
+	if err != nil {
+		return err
+	}
+	ends.first = keep
+	ends.bytes -= integer(row[0])
+	return s.logTable.trim.run(int64(keep))
 }

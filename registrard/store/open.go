@@ -54,6 +54,7 @@ func Open(dir string, opts Options) (*Store, *Recovered, error) {
 		}
 		return nil, nil, errors.Join(err, unlockDir(lock))
 	}
+	s.startFlusher()
 	return s, rec, nil
 }
 
@@ -254,14 +255,17 @@ func (s *Store) configure() error {
 	}
 	for _, pragma := range []string{
 		"PRAGMA synchronous=" + synchronous,
-		fmt.Sprintf("PRAGMA wal_autocheckpoint=%d", walCheckpointPage),
+		"PRAGMA wal_autocheckpoint=0", // the flusher does it
 		fmt.Sprintf("PRAGMA journal_size_limit=%d", walKeepBytes),
 	} {
 		if err := s.db.exec(pragma); err != nil {
 			return err
 		}
 	}
-	return nil
+	s.checkpointMu.Lock()
+	defer s.checkpointMu.Unlock()
+	s.checkpointer, err = openConn(s.path(databaseFile), modeWrite)
+	return err
 }
 
 // quickCheck lets SQLite look for damage in the file's structure; what is in the rows the digest tells.
@@ -292,12 +296,10 @@ func (s *Store) loadContent(rec *Recovered) error {
 	if err != nil {
 		return err
 	}
-	if got := state.Digest(); got != m.applied.Digest {
-		return fmt.Errorf("%w: the content's digest is %s, and it was %s when it was stored", ErrDamaged, got, m.applied.Digest)
-	}
 	var log []location.Entry
-	err = readLog(s.db, 0, maxRows, func(e location.Entry) error {
-		log = append(log, e)
+	var wall int64
+	err = readLog(s.db, 0, maxRows, func(e location.Entry, at int64) error {
+		log, wall = append(log, e), at
 		return nil
 	})
 	if err != nil {
@@ -307,15 +309,48 @@ func (s *Store) loadContent(rec *Recovered) error {
 	if err != nil {
 		return err
 	}
-	s.meta, s.log, s.pending = m, ends, pending{meta: m}
-	rec.fill(&m, state, log)
+	s.meta, s.log, s.pending, s.flushing = m, ends, pending{meta: m}, flushing{}
+	if m.flushing != 0 {
+		if err := s.redo(state, log); err != nil {
+			return err
+		}
+	}
+	if got := state.Digest(); got != s.pending.meta.applied.Digest {
+		return fmt.Errorf("%w: the content's digest is %s, and it was %s when it was stored", ErrDamaged, got, s.pending.meta.applied.Digest)
+	}
+	rec.fill(&s.pending.meta, state, log, wall)
 	return nil
 }
 
-func (r *Recovered) fill(m *meta, state *location.State, log []location.Entry) {
+// redo applies once more what a flush that was interrupted had begun to bring into the tables. The next flush does the same there.
+func (s *Store) redo(state *location.State, log []location.Entry) error {
+	now := s.opts.Now()
+	for i := range log {
+		e := &log[i]
+		if e.Position.Index <= s.meta.applied.Index || e.Position.Index > s.meta.flushing {
+			continue
+		}
+		changes, err := location.DecodeChanges(e.Payload)
+		if err != nil {
+			return fmt.Errorf("%w: entry %d of the log: %w", ErrDamaged, e.Position.Index, err)
+		}
+		state.Apply(e.Time, changes)
+		one := []Committed{{Position: e.Position, Time: e.Time, Changes: changes}}
+		if err := s.pending.add(one, s.log.last.Index, now); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	if s.pending.meta.applied.Index != s.meta.flushing {
+		return fmt.Errorf("%w: the log does not reach to %d", ErrDamaged, s.meta.flushing)
+	}
+	s.pending.meta.flushing = 0
+	return nil
+}
+
+func (r *Recovered) fill(m *meta, state *location.State, log []location.Entry, wall int64) {
 	r.Applied, r.Time, r.State, r.Voters, r.Log = m.applied, m.time, state, state.Voters(), log
-	if m.wall != 0 {
-		r.StoredAt = time.UnixMilli(m.wall)
+	if wall != 0 {
+		r.StoredAt = time.UnixMilli(wall)
 	}
 }
 
@@ -340,6 +375,7 @@ func (s *Store) SetAside(reason string) (string, *Recovered, error) {
 		return "", nil, s.wrap("set aside", ErrClosed)
 	}
 	_ = s.closeDatabase() // it is on its way out, whatever is wrong with it
+	s.failed = nil
 	path, err := s.moveAside(reason)
 	if err != nil {
 		return "", nil, err

@@ -18,15 +18,16 @@ const (
 // schema makes the tables. Keys are natural, so that the content does not depend on the order in which rows came; times are ordered
 // time in milliseconds; until is in tombstone time, which is ordered time less meta.added. Path is a line for each value. 64-bit
 // unsigned numbers are stored as SQLite's signed ones. The digest covers the rows of the content; a row of the log has a CRC32C.
+// While meta.flushing is not 0, the tables are somewhere between meta.idx and it, and the log has all that lies between.
 var schema = [...]string{
 	`CREATE TABLE meta (
 		id INTEGER PRIMARY KEY CHECK (id = 1),
 		epoch_number INTEGER NOT NULL, epoch_node INTEGER NOT NULL, epoch_incarnation INTEGER NOT NULL,
-		idx INTEGER NOT NULL, digest BLOB NOT NULL, time INTEGER NOT NULL, grace INTEGER NOT NULL, added INTEGER NOT NULL, wall INTEGER NOT NULL)`,
+		idx INTEGER NOT NULL, digest BLOB NOT NULL, time INTEGER NOT NULL, grace INTEGER NOT NULL, added INTEGER NOT NULL, flushing INTEGER NOT NULL)`,
 	`CREATE TABLE log (
 		idx INTEGER PRIMARY KEY, epoch_number INTEGER NOT NULL, epoch_node INTEGER NOT NULL, epoch_incarnation INTEGER NOT NULL,
 		digest BLOB NOT NULL, prev BLOB NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL, payload BLOB NOT NULL,
-		crc INTEGER NOT NULL)`,
+		crc INTEGER NOT NULL, wall INTEGER NOT NULL)`,
 	`CREATE TABLE binding (
 		aor TEXT NOT NULL, contact TEXT NOT NULL, expires INTEGER NOT NULL, cseq INTEGER NOT NULL, params TEXT NOT NULL, q INTEGER NOT NULL,
 		call_id TEXT NOT NULL, path TEXT NOT NULL, received TEXT NOT NULL, socket TEXT NOT NULL, user_agent TEXT NOT NULL,
@@ -85,16 +86,17 @@ type meta struct {
 	time    location.Time
 	grace   location.Time
 	added   int64
-	wall    int64
+	// flushing is 0, or the index up to which entries may already be in the tables, in part.
+	flushing uint64
 }
 
 func readMeta(db *conn) (meta, error) {
-	row, err := db.one("SELECT epoch_number, epoch_node, epoch_incarnation, idx, digest, time, grace, added, wall FROM meta")
+	row, err := db.one("SELECT epoch_number, epoch_node, epoch_incarnation, idx, digest, time, grace, added, flushing FROM meta")
 	if err != nil {
 		return meta{}, err
 	}
 	m := meta{
-		time: location.Time(integer(row[5])), grace: location.Time(integer(row[6])), added: integer(row[7]), wall: integer(row[8]),
+		time: location.Time(integer(row[5])), grace: location.Time(integer(row[6])), added: integer(row[7]), flushing: uint64(integer(row[8])),
 	}
 	m.applied.Epoch = epochOf(row[0:3])
 	m.applied.Index = uint64(integer(row[3]))
@@ -102,13 +104,13 @@ func readMeta(db *conn) (meta, error) {
 	return m, err
 }
 
-const updateMeta = "UPDATE meta SET epoch_number=?, epoch_node=?, epoch_incarnation=?, idx=?, digest=?, time=?, grace=?, added=?, wall=?"
+const updateMeta = "UPDATE meta SET epoch_number=?, epoch_node=?, epoch_incarnation=?, idx=?, digest=?, time=?, grace=?, added=?, flushing=?"
 
 func (m *meta) values() []driver.Value {
 	e := m.applied.Epoch
 	return []driver.Value{
 		int64(e.Number), int64(e.Node), int64(e.Incarnation), int64(m.applied.Index), m.applied.Digest[:],
-		int64(m.time), int64(m.grace), m.added, m.wall,
+		int64(m.time), int64(m.grace), m.added, int64(m.flushing),
 	}
 }
 

@@ -43,24 +43,23 @@ type SnapshotEnd struct {
 
 // Snapshot begins a snapshot.
 func (s *Store) Snapshot() (*Snapshot, error) {
-	s.mu.Lock()
-	if err := s.flush(); err != nil {
-		s.mu.Unlock()
+	r := &Snapshot{store: s}
+	target := uint64(0)
+	err := s.whenFlushed(&target, func() error {
+		if s.readers >= readersMax {
+			return s.wrap("read snapshot", fmt.Errorf("%d snapshots are being read", readersMax))
+		}
+		var err error
+		if r.db, r.meta, err = s.beginRead(); err != nil {
+			return s.wrap("read snapshot", err)
+		}
+		s.readers++
+		r.end.Applied, r.end.Last = r.meta.applied, s.log.last
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	if s.readers >= readersMax {
-		s.mu.Unlock()
-		return nil, s.wrap("read snapshot", fmt.Errorf("%d snapshots are being read", readersMax))
-	}
-	r := &Snapshot{store: s}
-	var err error
-	if r.db, r.meta, err = s.beginRead(); err != nil {
-		s.mu.Unlock()
-		return nil, s.wrap("read snapshot", err)
-	}
-	s.readers++
-	r.end.Applied, r.end.Last = r.meta.applied, s.log.last
-	s.mu.Unlock()
 	r.next, r.stop = iter.Pull2(r.pieces())
 	if err := r.measure(); err != nil {
 		return nil, errors.Join(s.wrap("read snapshot", err), r.Close())
@@ -164,7 +163,7 @@ func (r *Snapshot) pieces() iter.Seq2[[]byte, error] {
 			})
 		}
 		if err == nil {
-			err = readLog(r.db, r.meta.applied.Index+1, maxRows, func(e location.Entry) error {
+			err = readLog(r.db, r.meta.applied.Index+1, maxRows, func(e location.Entry, _ int64) error {
 				payload = appendEntry(payload[:0], &e)
 				return emit(recordEntry, payload)
 			})
@@ -248,9 +247,6 @@ func (s *Store) Verify(ctx context.Context) (location.Position, error) {
 
 // Backup writes a copy of the database as it stands to a file that must not exist.
 func (s *Store) Backup(path string) error {
-	if err := s.Flush(); err != nil {
-		return err
-	}
 	db, _, err := s.reader()
 	if err != nil {
 		return err
@@ -261,12 +257,15 @@ func (s *Store) Backup(path string) error {
 	return wrap("back up to", path, errors.Join(err, db.close()))
 }
 
+// reader opens a connection that sees the tables at one position.
 func (s *Store) reader() (*conn, meta, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.db == nil {
-		return nil, meta{}, s.wrap("read", ErrClosed)
-	}
-	db, m, err := s.beginRead()
-	return db, m, s.wrap("read", err)
+	var db *conn
+	var m meta
+	target := uint64(0)
+	err := s.whenFlushed(&target, func() error {
+		var err error
+		db, m, err = s.beginRead()
+		return s.wrap("read", err)
+	})
+	return db, m, err
 }

@@ -123,7 +123,7 @@ func (g *Staging) record(tag byte, body []byte) error {
 			return err
 		}
 		g.tail = append(g.tail, e)
-		return g.log.add(&e)
+		return g.log.add(&e, g.store.wall())
 	}
 	return errRecord
 }
@@ -148,11 +148,10 @@ func (g *Staging) Finish(end SnapshotEnd) (*Recovered, error) {
 	if s.db == nil {
 		return nil, g.wrap("install", ErrClosed)
 	}
-	g.meta.wall = s.wall()
 	if err := s.install(); err != nil {
 		return nil, g.wrap("install", err)
 	}
-	s.meta, s.log, s.pending = g.meta, ends, pending{meta: g.meta}
+	s.meta, s.log, s.pending, s.flushing, s.failed = g.meta, ends, pending{meta: g.meta}, flushing{}, nil
 	if err := s.beginWAL(); err != nil {
 		return nil, err
 	}
@@ -164,7 +163,7 @@ func (g *Staging) Finish(end SnapshotEnd) (*Recovered, error) {
 		return nil, err
 	}
 	rec := &Recovered{Disk: id.disk, Promised: id.promised, Seen: id.seen}
-	rec.fill(&g.meta, g.state, g.tail)
+	rec.fill(&g.meta, g.state, g.tail, s.wall())
 	return rec, nil
 }
 

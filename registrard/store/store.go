@@ -3,11 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +18,8 @@ type Options struct {
 	Durable bool
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
+
+	manual bool // tests flush by hand
 }
 
 // Batch is what one Write stores, in one transaction with at most one sync: first Cut, then Append, then Apply.
@@ -54,38 +53,33 @@ type Store struct {
 	meta     meta // as in the database
 	log      logEnds
 	pending  pending
+	flushing flushing
 	readers  int
+	failed   error // of the flusher; every later Write gives it
+	flusher  *flusher
+
+	checkpointMu sync.Mutex // after mu where both are taken
+	checkpointer *conn
 }
 
-// pending is what is committed and not yet in the tables. The log has it, so that it may wait: the tables take many entries at once,
-// in the order of their keys, which touches each page once instead of once a row.
-type pending struct {
-	meta    meta // as it will be
-	changes []pendingChange
-	entries int
-	since   int64 // wall clock of the oldest, in milliseconds
-}
-
-type pendingChange struct {
-	aor    location.AOR
-	change location.Change
-	added  int64
-}
-
-// Write stores a batch. After an error nothing of it is stored. What is applied may reach the tables with a later Write or Flush; until
-// then it is read from the log after a restart. A batch that only applies needs no sync, and mostly no transaction.
+// Write stores a batch. After an error nothing of it is stored. What is applied reaches the tables a little later, in the background;
+// after a crash it is read from the log. A batch that only applies needs no transaction.
 func (s *Store) Write(b Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
-		return s.wrap("write", ErrClosed)
+	if err := s.usable(); err != nil {
+		return s.wrap("write", err)
 	}
-	wall := s.wall()
-	ends, next, held := s.log, s.pending, len(s.pending.changes)
-	err := s.queue(&next, &b, wall)
-	flush := next.due(wall)
-	if err == nil && (flush || b.Cut != 0 || len(b.Append) > 0) {
-		err = s.commit(&ends, &next, &b, flush, wall)
+	last := s.log.last.Index
+	if n := len(b.Append); n > 0 {
+		last = b.Append[n-1].Position.Index
+	}
+	next, held := s.pending, len(s.pending.changes)
+	now := s.opts.Now()
+	err := next.add(b.Apply, last, now)
+	ends := s.log
+	if err == nil && (b.Cut != 0 || len(b.Append) > 0) {
+		err = s.db.transaction(func() error { return s.change(&b, &ends, now.UnixMilli()) })
 	}
 	if err != nil {
 		clear(next.changes[held:])
@@ -93,130 +87,19 @@ func (s *Store) Write(b Batch) error {
 		return s.wrap("write", err)
 	}
 	s.log, s.pending = ends, next
-	if flush {
-		s.pending.reset()
-	}
-	return nil
+	return s.afterWrite()
 }
 
-// queue adds what the batch applies to what is pending.
-func (s *Store) queue(next *pending, b *Batch, wall int64) error {
-	last := s.log.last.Index
-	if n := len(b.Append); n > 0 {
-		last = b.Append[n-1].Position.Index
-	}
-	if len(b.Apply) > 0 && next.entries == 0 {
-		next.since = wall
-	}
-	for i := range b.Apply {
-		if err := next.add(&b.Apply[i], last); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// commit does the transaction: the log, the tables when it is time, and the position.
-func (s *Store) commit(ends *logEnds, next *pending, b *Batch, flush bool, wall int64) error {
-	at := s.meta
-	err := s.db.transaction(func() error {
-		if err := s.change(b, ends); err != nil {
-			return err
-		}
-		if flush {
-			if err := s.applyPending(next); err != nil {
-				return err
-			}
-			at = next.meta
-		}
-		if err := s.trim(ends, at.applied.Index); err != nil {
-			return err
-		}
-		at.wall = wall
-		return s.tables.positionUpdate.run(at.values()...)
-	})
-	if err == nil {
-		s.meta = at
-	}
-	return err
-}
-
-func (s *Store) wall() int64 { return s.opts.Now().UnixMilli() }
-
-// Flush puts everything that is applied into the tables. A caller that has nothing to write calls it, so that who reads the database
-// file sees what is current.
-func (s *Store) Flush() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flush()
-}
-
-func (s *Store) flush() error {
+// usable tells why nothing can be written.
+func (s *Store) usable() error {
 	if s.db == nil {
-		return s.wrap("flush", ErrClosed)
+		return ErrClosed
 	}
-	if s.pending.entries == 0 {
-		return nil
-	}
-	ends, next := s.log, s.pending
-	if err := s.commit(&ends, &next, &Batch{}, true, s.meta.wall); err != nil {
-		return s.wrap("flush", err)
-	}
-	s.log = ends
-	s.pending.reset()
-	return nil
-}
-
-// add queues a committed entry. It must follow what is applied, and be in the log, which ends at last.
-func (p *pending) add(c *Committed, last uint64) error {
-	if c.Position.Index != p.meta.applied.Index+1 || c.Position.Index > last {
-		return fmt.Errorf("apply entry %d where %d is applied and the log ends at %d: %w",
-			c.Position.Index, p.meta.applied.Index, last, ErrSequence)
-	}
-	for _, change := range c.Changes {
-		one := pendingChange{change: change}
-		switch change := change.(type) {
-		case *location.BindingsChange:
-			one.aor = change.AOR
-		case *location.UserChange:
-			one.aor = change.User.AOR
-		case *location.TimeChange:
-			p.meta.grace = max(p.meta.grace, change.Grace)
-			p.meta.added += change.Added
-		}
-		one.added = p.meta.added
-		p.changes = append(p.changes, one)
-	}
-	p.meta.applied = c.Position
-	p.meta.time = max(p.meta.time, c.Time)
-	p.entries++
-	return nil
-}
-
-// due tells whether it has waited enough. A wall clock that steps makes it wait shorter or longer, within the other bounds.
-func (p *pending) due(wall int64) bool {
-	return p.entries > 0 && (p.entries >= flushEntriesMax || len(p.changes) >= flushChangesMax || wall-p.since >= flushAgeMS || wall < p.since)
-}
-
-func (p *pending) reset() {
-	clear(p.changes)
-	*p = pending{meta: p.meta, changes: p.changes[:0]}
-}
-
-// applyPending puts the queued changes into the tables: for each AOR in the order they came, the AORs in that of the tables.
-func (s *Store) applyPending(p *pending) error {
-	sorted := slices.Clone(p.changes) // as long as the transaction may fail, the queue stays as it is
-	slices.SortStableFunc(sorted, func(a, b pendingChange) int { return strings.Compare(string(a.aor), string(b.aor)) })
-	for i := range sorted {
-		if err := s.tables.apply(sorted[i].change, sorted[i].added); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.failed
 }
 
 // change cuts and appends, and keeps the log's ends.
-func (s *Store) change(b *Batch, ends *logEnds) error {
+func (s *Store) change(b *Batch, ends *logEnds, wall int64) error {
 	if b.Cut != 0 && b.Cut <= ends.last.Index {
 		if b.Cut <= s.pending.meta.applied.Index {
 			return fmt.Errorf("cut at %d what is applied up to %d: %w", b.Cut, s.pending.meta.applied.Index, ErrSequence)
@@ -230,7 +113,7 @@ func (s *Store) change(b *Batch, ends *logEnds) error {
 		if e.Prev != ends.last || e.Position.Index != ends.last.Index+1 {
 			return fmt.Errorf("append %s after %s: %w", e.Position, ends.last, ErrSequence)
 		}
-		if err := s.logTable.add(e); err != nil {
+		if err := s.logTable.add(e, wall); err != nil {
 			return err
 		}
 		ends.last = e.Position
@@ -239,50 +122,7 @@ func (s *Store) change(b *Batch, ends *logEnds) error {
 	return nil
 }
 
-func (s *Store) cut(at uint64, ends *logEnds) error {
-	row, err := s.db.one("SELECT coalesce(sum(length(payload)), 0), (SELECT prev FROM log WHERE idx = ?1) FROM log WHERE idx >= ?1", int64(at))
-	if err != nil {
-		return err
-	}
-	last, err := decodePosition(blob(row[1]))
-	if err != nil {
-		return err
-	}
-	ends.bytes -= integer(row[0])
-	ends.last = last
-	return s.logTable.cut.run(int64(at))
-}
-
-// trim keeps the log within its bounds. It takes an eighth at once, so that few Writes have to.
-func (s *Store) trim(ends *logEnds, applied uint64) error {
-	if ends.entries() <= LogEntriesMax && ends.bytes <= LogBytesMax {
-		return nil
-	}
-	keep := uint64(0) // the first that stays
-	if n := ends.entries(); n > LogEntriesMax {
-		keep = ends.first + n - LogEntriesMax*7/8
-	}
-	if ends.bytes > LogBytesMax {
-		row, err := s.db.one("SELECT coalesce(min(idx), ?2) FROM (SELECT idx, sum(length(payload)) OVER (ORDER BY idx) AS upto FROM log) WHERE upto > ?1",
-			ends.bytes-LogBytesMax*7/8, int64(math.MaxInt64))
-		if err != nil {
-			return err
-		}
-		keep = max(keep, uint64(integer(row[0]))+1)
-	}
-	if keep = min(keep, applied); keep <= ends.first {
-		return nil
-	}
-	row, err := s.db.one("SELECT coalesce(sum(length(payload)), 0) FROM log WHERE idx < ?", int64(keep))
-	if err != nil {
-		return err
-	}
-	ends.first = keep
-	ends.bytes -= integer(row[0])
-	return s.logTable.trim.run(int64(keep))
-}
-
-// ReadLog returns at most most entries of the log, from the index on. Entries before First are gone.
+// ReadLog returns at most most entries of the log, from the index on. Those before the log's first are gone (Position).
 func (s *Store) ReadLog(from uint64, most int) ([]location.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,7 +130,7 @@ func (s *Store) ReadLog(from uint64, most int) ([]location.Entry, error) {
 		return nil, s.wrap("read log", ErrClosed)
 	}
 	var entries []location.Entry
-	err := readLog(s.db, from, most, func(e location.Entry) error {
+	err := readLog(s.db, from, most, func(e location.Entry, _ int64) error {
 		entries = append(entries, e)
 		return nil
 	})
@@ -354,6 +194,7 @@ func (s *Store) saveIdentity(id identity) error {
 // Close closes the database. Clean says that every Write and promise that was begun has ended well; it matters with Options.Durable
 // off, where the next Open gives another DiskID without it. Closing twice is fine.
 func (s *Store) Close(clean bool) error {
+	s.flusher.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db == nil {
@@ -371,7 +212,7 @@ func (s *Store) Close(clean bool) error {
 
 // markClosed stores everything, and then that it is stored.
 func (s *Store) markClosed() error {
-	if err := s.flush(); err != nil {
+	if err := s.flushAll(); err != nil {
 		return err
 	}
 	if _, err := s.db.one("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
@@ -385,8 +226,18 @@ func (s *Store) markClosed() error {
 func (s *Store) closeDatabase() error {
 	db := s.db
 	s.db, s.tables, s.logTable = nil, nil, nil
-	return db.close()
+	s.pending, s.flushing = pending{}, flushing{}
+	s.checkpointMu.Lock()
+	defer s.checkpointMu.Unlock()
+	var err error
+	if s.checkpointer != nil {
+		err = s.checkpointer.close()
+		s.checkpointer = nil
+	}
+	return errors.Join(err, db.close())
 }
+
+func (s *Store) wall() int64 { return s.opts.Now().UnixMilli() }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 

@@ -39,7 +39,7 @@ func newReplica(t testing.TB, durable bool) *replica {
 		t: t, dir: filepath.Join(t.TempDir(), "db"), state: location.NewState(), now: time.UnixMilli(1_700_000_000_000),
 		epoch: location.Epoch{Number: 1, Node: 2, Incarnation: 1 << 63},
 	}
-	r.opts = store.Options{Durable: durable, Now: func() time.Time { return r.now }}
+	r.opts = store.Manual(store.Options{Durable: durable, Now: func() time.Time { return r.now }})
 	r.open()
 	return r
 }
@@ -440,6 +440,10 @@ func TestStoreFollowsModel(t *testing.T) {
 				if err := r.store.Flush(); err != nil {
 					rt.Fatal(err)
 				}
+			case 3, 4:
+				if err := store.FlushStep(r.store, rapid.IntRange(0, 3).Draw(rt, "slice")); err != nil {
+					rt.Fatal(err)
+				}
 			case 2:
 				r.now = r.now.Add(time.Duration(rapid.IntRange(-2000, 2000).Draw(rt, "pass")) * time.Millisecond)
 			default:
@@ -498,7 +502,7 @@ func drawChange(t *rapid.T) location.Change {
 	case 0:
 		return &location.UserChange{Remove: remove, User: location.User{AOR: aor}}
 	case 1:
-		return &location.KeyChange{Remove: remove, Key: location.Key{ID: uint32(n), Created: when * location.Time(1-flag(remove))}}
+		return &location.KeyChange{Remove: remove, Key: location.Key{ID: uint32(n), Created: when * location.Time(1-number(remove))}}
 	case 2:
 		return &location.VotersChange{Voters: []location.Voter{{Node: location.NodeID(n), Disk: location.DiskID(when)}}}
 	case 3:
@@ -521,7 +525,7 @@ func drawChange(t *rapid.T) location.Change {
 	return c
 }
 
-func flag(b bool) int {
+func number(b bool) int {
 	if b {
 		return 1
 	}
