@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sipha/scripts/internal/demo"
 	"sipha/scripts/internal/lab"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,10 @@ const usage = `usage: scripts/lab COMMAND
   link NODE [--delay D] [--loss P] [--reorder P] [--one-way in|out]
                                spoil a node's link; without options, mend it
   logs NODE [-f]               what a node's daemons logged
-  demo                         a failover, told step by step
+  demo [--phones N]            phones, a power cut, and the check that nothing is lost
+  demo-user                    a user, alice, and a registered phone of hers
+  failover [--runs N] [--fault kill|poweroff|cut|move]
+                               how long nobody is served after each fault
 
 LAB=name chooses one of several labs.
 `
@@ -117,6 +121,15 @@ func command(ctx context.Context, name string, args []string, stdout, stderr io.
 		return c.link(args)
 	case "logs":
 		return c.logs(args)
+	case "demo":
+		return c.demo(ctx, args)
+	case "demo-user":
+		if len(args) > 0 {
+			return errUsage
+		}
+		return demo.User(ctx, l, stdout)
+	case "failover":
+		return c.failover(ctx, args)
 	case "help", "-h", "--help":
 		_, err := io.WriteString(stdout, usage)
 		return err
@@ -179,6 +192,29 @@ func (c *cli) status(ctx context.Context, args []string) error {
 		return e.Encode(s)
 	}
 	return s.Print(c.stdout)
+}
+
+func (c *cli) demo(ctx context.Context, args []string) error {
+	f := c.flags("demo")
+	phones := f.Int("phones", demo.PhonesDefault, "")
+	if err := f.Parse(args); err != nil || f.NArg() > 0 {
+		return errUsage
+	}
+	return demo.Story(ctx, c.lab, *phones, c.stdout)
+}
+
+func (c *cli) failover(ctx context.Context, args []string) error {
+	f := c.flags("failover")
+	runs := f.Int("runs", demo.RunsDefault, "")
+	var names []string
+	f.Func("fault", "", func(name string) error {
+		names = append(names, name)
+		return nil
+	})
+	if err := f.Parse(args); err != nil || f.NArg() > 0 {
+		return errUsage
+	}
+	return demo.Failovers(ctx, c.lab, *runs, names, c.stdout)
 }
 
 func (c *cli) link(args []string) error {

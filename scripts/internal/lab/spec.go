@@ -96,3 +96,6 @@ func seedCIB(empty string) (string, error) {
 	}
 	return strings.Replace(empty, none, deadtime, 1), nil
 }
+
+// Profile says which of Corosync's timers the lab sets.
+func Profile() string { return fmt.Sprintf("token %d ms, consensus %d ms", tokenMS, consensusMS) }
