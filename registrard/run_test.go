@@ -6,14 +6,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,75 +24,103 @@ import (
 // runPatience is how long a test waits for the daemon.
 const runPatience = 30 * time.Second
 
-// running is a standalone daemon in this process.
+// command is this program with a command line: TestMain runs it under the name registrard.
+func command(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	c.Args[0] = "registrard"
+	c.Env = []string{"HOME=/nonexistent"}
+	return c
+}
+
+// runOnce runs a command to its end, and returns what it wrote and its exit code.
+func runOnce(t *testing.T, stdin string, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), runPatience)
+	defer cancel()
+	c := command(ctx, args...)
+	c.Stdin = strings.NewReader(stdin)
+	out, err := c.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), c.ProcessState.ExitCode()
+}
+
+// running is a standalone daemon.
 type running struct {
-	t      *testing.T
-	dir    string
-	sip    string // where it listens for phones
-	socket string
-	cancel context.CancelFunc
-	code   chan int
-	read   sync.WaitGroup // until its log is read to the end
-	log    *bytes.Buffer  // valid then
+	t       *testing.T
+	sip     string // where it listens for phones
+	socket  string
+	process *exec.Cmd
+	ended   chan struct{} // closed when its log is read to the end
+	log     bytes.Buffer  // valid then
 }
 
 // startStandalone runs one with its database in dir.
 func startStandalone(t *testing.T, dir string, more ...string) *running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{t: t, dir: dir, cancel: cancel, code: make(chan int, 1), log: new(bytes.Buffer), socket: filepath.Join(dir, standaloneRun, control.DefaultInstance, control.SocketName)}
-	in, out := io.Pipe()
-	args := append([]string{"registrard", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", "", "--log-format", "json"}, more...)
-	go func() {
-		code := run(ctx, args, streams{strings.NewReader(""), io.Discard, out}, func(string) (string, bool) { return "", false })
-		_ = out.Close() // ends the reader of the log
-		r.code <- code
-	}()
+	args := append([]string{"run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", "", "--log-format", "json"}, more...)
+	r := &running{
+		t: t, socket: filepath.Join(dir, standaloneRun, control.DefaultInstance, control.SocketName),
+		process: command(context.WithoutCancel(t.Context()), args...), ended: make(chan struct{}),
+	}
+	log, err := r.process.StderrPipe()
+	if err == nil {
+		err = r.process.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	started := make(chan string, 1)
-	r.read.Go(func() {
-		lines := bufio.NewScanner(in)
-		for lines.Scan() {
+	go func() {
+		defer close(r.ended)
+		defer close(started)
+		for lines := bufio.NewScanner(log); lines.Scan(); {
 			r.log.Write(append(lines.Bytes(), '\n'))
 			var entry struct{ Msg, Listen string }
 			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "started" {
 				started <- strings.TrimSuffix(strings.TrimPrefix(entry.Listen, "[udp:"), "]")
 			}
 		}
-		close(started)
+	}()
+	t.Cleanup(func() {
+		_ = r.process.Process.Kill() // it has ended, where the test went well
+		<-r.ended
+		_ = r.process.Wait()
 	})
-	t.Cleanup(func() { cancel(); r.read.Wait() })
 	select {
 	case r.sip = <-started:
 	case <-time.After(runPatience):
 		t.Fatal("the daemon does not start")
 	}
 	if r.sip == "" {
-		r.read.Wait()
-		t.Fatalf("the daemon ended with %d:\n%s", <-r.code, r.log)
+		<-r.ended
+		t.Fatalf("the daemon does not start:\n%s", r.log.String())
 	}
 	return r
 }
 
-// stop ends it as SIGTERM does.
+// stop ends it as a service manager does.
 func (r *running) stop() {
 	r.t.Helper()
-	r.cancel()
+	if err := r.process.Process.Signal(syscall.SIGTERM); err != nil {
+		r.t.Fatal(err)
+	}
 	select {
-	case code := <-r.code:
-		r.read.Wait()
-		if code != exitOK {
-			r.t.Errorf("exit code %d:\n%s", code, r.log)
-		}
+	case <-r.ended:
 	case <-time.After(runPatience):
 		r.t.Fatal("the daemon does not end")
+	}
+	if err := r.process.Wait(); err != nil {
+		r.t.Errorf("the daemon's end: %v:\n%s", err, r.log.String())
 	}
 }
 
 // do runs one of the operator's commands against it.
 func (r *running) do(stdin string, args ...string) (string, int) {
-	var out, errs bytes.Buffer
-	code := run(r.t.Context(), append([]string{"registrard"}, append(args, "--socket", r.socket)...), streams{strings.NewReader(stdin), &out, &errs}, func(string) (string, bool) { return "", false })
-	return out.String() + errs.String(), code
+	r.t.Helper()
+	return runOnce(r.t, stdin, append(args, "--socket", r.socket)...)
 }
 
 func (r *running) must(stdin string, args ...string) string {
@@ -221,11 +250,9 @@ func TestSecondDaemon(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	d := startStandalone(t, dir)
-	var errs bytes.Buffer
-	code := run(t.Context(), []string{"registrard", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", ""},
-		streams{strings.NewReader(""), io.Discard, &errs}, func(string) (string, bool) { return "", false })
-	if code != exitUnavailable || !strings.Contains(errs.String(), control.ErrInUse.Error()) {
-		t.Errorf("exit code %d: %s", code, errs.String())
+	out, code := runOnce(t, "", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", "")
+	if code != exitUnavailable || !strings.Contains(out, control.ErrInUse.Error()) {
+		t.Errorf("exit code %d: %s", code, out)
 	}
 	d.untilServing() // the first one goes on
 	d.stop()
@@ -281,12 +308,10 @@ func TestFutureDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var errs bytes.Buffer
-	code := run(t.Context(), []string{"registrard", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", ""},
-		streams{strings.NewReader(""), io.Discard, &errs}, func(string) (string, bool) { return "", false })
-	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	out, code := runOnce(t, "", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", "")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
 	last := lines[len(lines)-1]
 	if code != exitData || !strings.HasPrefix(last, "registrard: database ") || !strings.Contains(last, "install the version of registrard that wrote it") {
-		t.Errorf("exit code %d: %s", code, errs.String())
+		t.Errorf("exit code %d: %s", code, out)
 	}
 }
