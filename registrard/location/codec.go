@@ -36,12 +36,19 @@ const (
 // AppendChanges appends the encoding of the changes to dst. Equal changes have equal encodings. Integers are LEB128 as in
 // encoding/binary, strings carry their length before them.
 func AppendChanges(dst []byte, changes []Change) []byte {
-	dst = append(dst, changesVersion)
-	dst = binary.AppendUvarint(dst, uint64(len(changes)))
+	dst = AppendHead(dst, len(changes))
 	for _, c := range changes {
 		dst = AppendChange(dst, c)
 	}
 	return dst
+}
+
+// HeadBytesMax is the longest head of an encoding.
+const HeadBytesMax = 1 + 3
+
+// AppendHead appends what AppendChanges puts before so many changes.
+func AppendHead(dst []byte, changes int) []byte {
+	return binary.AppendUvarint(append(dst, changesVersion), uint64(changes))
 }
 
 // AppendChange appends one change as AppendChanges encodes it, without the head: for who collects a batch and counts its bytes.

@@ -1,8 +1,9 @@
 package node
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"sipha/registrard/location"
@@ -10,17 +11,35 @@ import (
 	"sipha/registrard/store"
 )
 
+// errDisk wraps what ends the daemon because of its disk.
+var errDisk = errors.New("disk")
+
+// errStalled is a disk that does not come back.
+var errStalled = errors.New("an operation on the database does not end; see to the disk, then restart")
+
 // disk is the one writer of the database. It takes what the loop asks for in order, puts everything that waits into one transaction
 // with one sync, and tells how far it has come.
 type disk struct {
-	node   *Node
-	queue  chan diskOp
-	done   chan diskDone
-	failed chan error
+	node *Node
+
+	queued chan struct{} // one token: there is something in the queue, or nothing more will come
+	room   chan struct{} // one token: something was taken out of the queue
+	told   chan struct{} // one token: there are results
+	ended  chan struct{} // closed when it works no more
+
+	mu      sync.Mutex
+	queue   []diskOp
+	bytes   int // of the queue
+	closed  bool
+	results []diskResult
+	err     error         // why it ended
+	began   time.Duration // when the operation under way began; 0: none
+	limit   time.Duration // that it may take
 
 	// Of the goroutine that runs.
 	staging *store.Staging
-	session uint64
+	session uint64 // of staging
+	unread  bool   // something may be applied that who reads the file does not see yet
 }
 
 // diskOp is something to do. Exactly one part is set.
@@ -30,240 +49,348 @@ type diskOp struct {
 	entries []location.Entry // committed, with their changes
 	changes [][]location.Change
 	stage   *replica.Stage
-	aside   string
 	settle  chan struct{}
-	answer  chan asideDone
+	aside   *asideOp
 }
 
-// diskDone tells the loop.
-type diskDone struct {
-	seq       uint64 // writes up to this one are stored
+// asideOp sets the database aside; done is closed when the rest says what came of it.
+type asideOp struct {
+	reason    string
+	done      chan struct{}
+	recovered *store.Recovered
+	err       error
+}
+
+// size is what the operation counts for in the queue's limit of bytes.
+func (op *diskOp) size() int {
+	n := 0
+	if op.write != nil {
+		for i := range op.write.Entries {
+			n += len(op.write.Entries[i].Payload)
+		}
+	}
+	for i := range op.entries {
+		n += len(op.entries[i].Payload)
+	}
+	if op.stage != nil {
+		n += len(op.stage.Chunk.Data)
+	}
+	return n
+}
+
+// limit is how long the operation may take.
+func (op *diskOp) limit() time.Duration {
+	if op.stage != nil || op.aside != nil {
+		return DiskInstallMax
+	}
+	return DiskStallMax
+}
+
+// diskResult tells the loop. Exactly one part is set.
+type diskResult struct {
+	stored    uint64 // writes up to this one are stored
 	installed *store.Recovered
 	failed    uint64 // session of a snapshot that is of no use
 }
 
 func newDisk(n *Node) *disk {
-	return &disk{node: n, queue: make(chan diskOp, DiskQueueMax), done: make(chan diskDone, DiskQueueMax), failed: make(chan error, 1)}
+	token := func() chan struct{} { return make(chan struct{}, 1) }
+	return &disk{node: n, queued: token(), room: token(), told: token(), ended: make(chan struct{})}
 }
 
-// put queues an operation. The queue is bounded by what the core has in flight; when it is full all the same, the loop waits, and
-// with it the group is slowed down.
-func (d *disk) put(op diskOp) { d.queue <- op }
-
-func (d *disk) write(a replica.Write)     { d.put(diskOp{write: &a}) }
-func (d *disk) promise(a replica.Promise) { d.put(diskOp{promise: &a}) }
-func (d *disk) stage(a replica.Stage)     { d.put(diskOp{stage: &a}) }
-func (d *disk) apply(entries []location.Entry, changes [][]location.Change) {
-	d.put(diskOp{entries: entries, changes: changes})
-}
-
-// settle waits until everything that was asked for is done, at the end of a session, and forgets what it would have told.
-func (d *disk) settle(ctx context.Context) {
-	wait := make(chan struct{})
-	d.put(diskOp{settle: wait})
-	for {
-		select {
-		case <-d.done:
-		case <-wait:
-			for len(d.done) > 0 {
-				<-d.done
-			}
-			return
-		case <-ctx.Done():
-			return
-		}
+// signal leaves a token.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
-// run works until ctx is done. A disk that fails ends the daemon: nothing may be receipted any more.
-func (d *disk) run(ctx context.Context) error {
-	for {
+// put queues an operation. The queue is bounded by what the core has in flight, and by limits of its own; when it is full all the same,
+// the loop waits, and with it the group is slowed down. The error wraps errDisk: nothing can be stored any more.
+func (d *disk) put(op diskOp) error {
+	if d.offer(op) {
+		return nil
+	}
+	look := time.NewTicker(diskLookInterval)
+	defer look.Stop()
+	for !d.offer(op) {
 		select {
-		case op := <-d.queue:
-			if err := d.work(op); err != nil {
-				d.failed <- err
+		case <-d.room:
+		case <-look.C:
+			if err := d.stalled(); err != nil {
 				return err
 			}
-		case <-ctx.Done():
-			return d.rest()
-		}
-	}
-}
-
-// rest does what was asked for before the end.
-func (d *disk) rest() error {
-	for len(d.queue) > 0 {
-		if err := d.work(<-d.queue); err != nil {
-			return err
+		case <-d.ended:
+			return d.why()
 		}
 	}
 	return nil
 }
 
-// work does one operation, with as many of the kind that follow it as fit into one transaction.
-func (d *disk) work(op diskOp) error {
+// offer queues an operation if there is room.
+func (d *disk) offer(op diskOp) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.err != nil || len(d.queue) >= DiskQueueMax || d.bytes >= DiskQueueBytes {
+		return false
+	}
+	d.queue = append(d.queue, op)
+	d.bytes += op.size()
+	signal(d.queued)
+	return true
+}
+
+// why says why the disk works no more.
+func (d *disk) why() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil {
+		return fmt.Errorf("%w: %w", errDisk, ErrClosed)
+	}
+	return d.err
+}
+
+// stalled says that the operation under way takes too long; nil when it does not.
+func (d *disk) stalled() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	if d.began == 0 || d.node.mono()-d.began < d.limit {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errDisk, errStalled)
+}
+
+// take returns what the disk has told since it was last asked.
+func (d *disk) take() ([]diskResult, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rs := d.results
+	d.results = nil
+	return rs, d.err
+}
+
+// tell leaves a result for the loop. How far it is stored is told once, however often it moves on before somebody looks.
+func (d *disk) tell(r diskResult) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.results); r.stored > 0 && n > 0 && d.results[n-1].stored > 0 {
+		d.results[n-1] = r
+	} else {
+		d.results = append(d.results, r)
+	}
+	signal(d.told)
+}
+
+// settle waits until everything that was asked for is done, at the end of a session, and forgets what it would have told. It returns
+// the content that has replaced ours in the meantime, if one has.
+func (d *disk) settle() (*store.Recovered, error) {
+	done := make(chan struct{})
+	if err := d.put(diskOp{settle: done}); err != nil {
+		return nil, err
+	}
+	if err := d.wait(done); err != nil {
+		return nil, err
+	}
+	rs, err := d.take()
+	var installed *store.Recovered
+	for _, r := range rs {
+		if r.installed != nil {
+			installed = r.installed
+		}
+	}
+	return installed, err
+}
+
+// wait returns when done is closed, or the disk will not close it any more.
+func (d *disk) wait(done <-chan struct{}) error {
+	look := time.NewTicker(diskLookInterval)
+	defer look.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-d.ended:
+			select {
+			case <-done: // at the same time
+				return nil
+			default:
+				return d.why()
+			}
+		case <-look.C:
+			if err := d.stalled(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// setAside sets the database aside between two sessions.
+func (d *disk) setAside(reason string) (*store.Recovered, error) {
+	op := &asideOp{reason: reason, done: make(chan struct{})}
+	if err := d.put(diskOp{aside: op}); err != nil {
+		return nil, err
+	}
+	if err := d.wait(op.done); err != nil {
+		return nil, err
+	}
+	return op.recovered, op.err
+}
+
+// close lets the disk end once it has done what was asked for.
+func (d *disk) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	signal(d.queued)
+}
+
+// run works until it is closed. A disk that fails ends the daemon: nothing may be receipted any more.
+func (d *disk) run() error {
+	defer close(d.ended)
+	idle := time.NewTimer(FlushIdle)
+	defer idle.Stop()
+	for {
+		ops, more := d.next()
+		switch {
+		case len(ops) > 0:
+			if err := d.do(ops); err != nil {
+				return err
+			}
+			idle.Reset(FlushIdle)
+			continue
+		case !more:
+			d.discard()
+			return nil
+		}
+		select {
+		case <-d.queued:
+		case <-idle.C:
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// next takes the next operation out of the queue, with as many that follow it as fit into one transaction: up to one of another kind,
+// or the next cut. More tells whether anything may come after what is returned.
+func (d *disk) next() (ops []diskOp, more bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.queue) == 0 {
+		return nil, !d.closed
+	}
+	n, entries := 0, 0
+	for n < len(d.queue) && entries < writesMax {
+		op := &d.queue[n]
+		goes := op.entries != nil || op.write != nil && (n == 0 || op.write.Cut == 0)
+		if n > 0 && !goes {
+			break
+		}
+		n++
+		d.bytes -= op.size()
+		if !goes {
+			break
+		}
+		if entries += len(op.entries); op.write != nil {
+			entries += len(op.write.Entries)
+		}
+	}
+	ops = d.queue[:n:n]
+	if d.queue = d.queue[n:]; len(d.queue) == 0 {
+		d.queue = nil
+	}
+	d.began, d.limit = d.node.mono(), ops[0].limit()
+	signal(d.room)
+	return ops, true
+}
+
+// writesMax is after how many entries a transaction takes no further operation.
+const writesMax = 1024
+
+// do does operations that next has put together.
+func (d *disk) do(ops []diskOp) error {
+	err := d.work(ops)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.began = 0
+	if err != nil {
+		d.err = fmt.Errorf("%w: %w", errDisk, err)
+		signal(d.told)
+		return d.err
+	}
+	return nil
+}
+
+func (d *disk) work(ops []diskOp) error {
+	op := &ops[0]
 	switch {
 	case op.write != nil || op.entries != nil:
-		return d.writes(op)
+		return d.write(ops)
 	case op.promise != nil:
 		if err := d.node.opts.Store.SavePromise(op.promise.Epoch); err != nil {
 			return fmt.Errorf("store the promise: %w", err)
 		}
-		d.done <- diskDone{seq: op.promise.Seq}
+		d.tell(diskResult{stored: op.promise.Seq})
 	case op.stage != nil:
-		d.staged(op.stage)
+		return d.stage(op.stage)
 	case op.settle != nil:
 		d.discard()
 		close(op.settle)
-	case op.answer != nil:
-		r, err := d.aside(op.aside)
-		op.answer <- asideDone{r, err}
+	case op.aside != nil:
+		d.aside(op.aside)
 	}
 	return nil
 }
 
-// writes puts everything that waits into one transaction: up to the next operation of another kind, or the next cut.
-func (d *disk) writes(op diskOp) error {
+// write does one transaction.
+func (d *disk) write(ops []diskOp) error {
 	var b store.Batch
 	var seq uint64
-	var next *diskOp
-	for {
+	for i := range ops {
+		op := &ops[i]
 		if w := op.write; w != nil {
-			if w.Cut > 0 {
-				b.Cut = w.Cut
-			}
+			b.Cut = max(b.Cut, w.Cut) // only the first one cuts
 			b.Append = append(b.Append, w.Entries...)
 			seq = w.Seq
 		}
-		for i := range op.entries {
-			b.Apply = append(b.Apply, store.Committed{Position: op.entries[i].Position, Time: op.entries[i].Time, Changes: op.changes[i]})
+		for k := range op.entries {
+			b.Apply = append(b.Apply, store.Committed{Position: op.entries[k].Position, Time: op.entries[k].Time, Changes: op.changes[k]})
 		}
-		if len(b.Append) >= writesMax || len(b.Apply) >= writesMax {
-			break
-		}
-		select {
-		case more := <-d.queue:
-			if more.entries == nil && (more.write == nil || more.write.Cut > 0) {
-				next = &more
-			} else {
-				op = more
-				continue
-			}
-		default:
-		}
-		break
 	}
-	began := time.Now()
+	began := d.node.mono()
 	if err := d.node.opts.Store.Write(b); err != nil {
 		return fmt.Errorf("write to the database: %w", err)
 	}
-	if o := d.node.opts.Observe; o != nil {
-		o.Synced(time.Since(began))
+	d.unread = true
+	if o := d.node.opts.Observe; o != nil && seq > 0 {
+		o.Synced(d.node.mono() - began)
 	}
 	if seq > 0 {
-		d.done <- diskDone{seq: seq}
-	}
-	if next != nil {
-		return d.work(*next)
+		d.tell(diskResult{stored: seq})
 	}
 	return nil
 }
 
-// writesMax is how many entries one transaction takes.
-const writesMax = 1024
-
-// staged takes in a chunk of a snapshot. A snapshot that is of no use is no fault of the disk: another donor is asked.
-func (d *disk) staged(a *replica.Stage) {
-	err := d.stageChunk(a)
-	if err != nil {
-		d.node.opts.Log.Error("snapshot of no use", "error", err)
-		d.discard()
-		d.done <- diskDone{failed: a.Session}
-	}
-}
-
-func (d *disk) stageChunk(a *replica.Stage) error {
-	if a.Chunk.Seq == 0 {
-		d.discard()
-		g, err := d.node.opts.Store.Stage()
-		if err != nil {
-			return fmt.Errorf("begin staging: %w", err)
-		}
-		d.staging, d.session = g, a.Session
-	}
-	if d.staging == nil || d.session != a.Session {
-		return nil // the rest of one that has failed
-	}
-	if len(a.Chunk.Data) > 0 {
-		if err := d.staging.Write(a.Chunk.Data); err != nil {
-			return fmt.Errorf("stage chunk %d: %w", a.Chunk.Seq, err)
-		}
-	}
-	if !a.Chunk.End {
+// flush lets who reads the file see what is current, when nothing more comes that would.
+func (d *disk) flush() error {
+	if !d.unread {
 		return nil
 	}
-	r, err := d.staging.Finish(store.SnapshotEnd{Applied: a.Chunk.Applied, Last: a.Chunk.Last, Rows: a.Chunk.Rows})
-	if err != nil {
-		return fmt.Errorf("finish staging: %w", err)
+	d.unread = false
+	if err := d.node.opts.Store.Flush(); err != nil {
+		err = fmt.Errorf("%w: flush the database: %w", errDisk, err)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.err = err
+		signal(d.told)
+		return err
 	}
-	d.staging = nil
-	d.done <- diskDone{installed: r}
 	return nil
-}
-
-// discard forgets a snapshot that was being staged.
-func (d *disk) discard() {
-	if d.staging == nil {
-		return
-	}
-	if err := d.staging.Discard(); err != nil {
-		d.node.opts.Log.Warn("discarding a snapshot", "error", err)
-	}
-	d.staging = nil
-}
-
-// aside sets the database aside, in the disk's goroutine.
-func (d *disk) aside(reason string) (*store.Recovered, error) {
-	path, r, err := d.node.opts.Store.SetAside(reason)
-	if err == nil {
-		d.node.opts.Log.Error("database set aside; starting anew from the others", "path", path, "reason", reason)
-	}
-	return r, err
-}
-
-type asideDone struct {
-	recovered *store.Recovered
-	err       error
-}
-
-// setAside sets the database aside between two sessions.
-func (d *disk) setAside(ctx context.Context, reason string) error {
-	answer := make(chan asideDone, 1)
-	d.put(diskOp{aside: reason, answer: answer})
-	select {
-	case a := <-answer:
-		if a.err == nil {
-			d.node.install(a.recovered)
-			d.node.boot = boot(a.recovered, d.node.now().Wall)
-		}
-		return a.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// stored tells the core how far the disk has come.
-func (l *loop) stored(done diskDone) {
-	switch {
-	case done.installed != nil:
-		l.node.install(done.installed)
-		l.overlay = location.NewOverlay(l.node.state)
-		l.step(replica.Installed{Boot: boot(done.installed, l.node.now().Wall)})
-	case done.failed > 0:
-		l.step(replica.StagingFailed{Session: done.failed})
-	default:
-		l.step(replica.Stored{Seq: done.seq})
-	}
 }
 
 // boot turns what the store has found into what the core wants to know.

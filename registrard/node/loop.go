@@ -4,26 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sipha/registrard/location"
 	"sipha/registrard/replica"
+	"sipha/registrard/store"
 )
 
-// loop is one session in the group.
+// loop is one session in the group. What is in it belongs to the goroutine that calls run, but for what read and the snapshots use.
 type loop struct {
 	node   *Node
 	group  Group
 	disk   *disk
 	core   *replica.Core
 	sender *sender
+	now    replica.Now // when the loop last looked: before each step, and after each wait
 
 	incarnation location.Incarnation
 	events      chan []replica.Event
 	badMessages atomic.Uint64
-	servings    sync.WaitGroup
+	beside      sync.WaitGroup // goroutines that a session starts as it goes
 	serves      map[serveKey]*serve
 
 	overlay *location.Overlay
@@ -32,27 +35,31 @@ type loop struct {
 
 	promoting []order
 	demoting  []order
-	drainTill time.Time
+	drainTill time.Duration
 	ordersDue bool
 
-	err error // ends the session
+	err    error            // ends the session
+	stuck  bool             // an entry could not be applied: none after it may be
+	missed *store.Recovered // what has replaced the database after the session's end
 }
 
 func newLoop(n *Node, group Group, d *disk, boot replica.Boot) *loop {
 	l := &loop{
-		node: n, group: group, disk: d, incarnation: newIncarnation(), events: make(chan []replica.Event, 4),
+		node: n, group: group, disk: d, incarnation: newIncarnation(), events: make(chan []replica.Event, 4), now: n.at(time.Now()),
 		serves: map[serveKey]*serve{}, overlay: location.NewOverlay(n.state),
 	}
-	l.primary.reads = map[uint64]*pendingRead{}
 	l.forward.waiting = map[location.RequestID]*commandReq{}
 	l.sender = &sender{group: group, incarnation: l.incarnation, queue: make(chan replica.Message, OutQueueMax)}
 	l.core = replica.New(replica.Config{
 		Self: member(group.Self()), Name: n.opts.Name, Incarnation: l.incarnation, Disk: boot.Disk,
 		VersionMin: wireVersionMin, VersionMax: wireVersionMax, ConfigHash: n.opts.ConfigHash, Expected: n.opts.Expected,
 		Grace: n.opts.Grace, AddedMax: n.opts.AddedMax,
-	}, boot, n.now())
+	}, boot, l.now)
 	return l
 }
+
+// look looks at the clock.
+func (l *loop) look() { l.now = l.node.at(time.Now()) }
 
 // run is the loop. It ends with the session.
 func (l *loop) run(ctx context.Context) error {
@@ -61,6 +68,15 @@ func (l *loop) run(ctx context.Context) error {
 	defer timer.Stop()
 	flush := time.NewTimer(time.Hour)
 	defer flush.Stop()
+	l.changed()
+	for _, o := range l.node.promoting {
+		if o.ctx.Err() == nil {
+			l.order(o)
+		} else {
+			o.done <- fmt.Errorf("not in the group in time: %w", ErrNotServing)
+		}
+	}
+	l.node.promoting = nil
 	for l.err == nil {
 		if due := l.flushDue(); due > 0 {
 			flush.Reset(due)
@@ -70,9 +86,10 @@ func (l *loop) run(ctx context.Context) error {
 			for _, ev := range batch {
 				l.step(ev)
 			}
-		case done := <-l.disk.done:
-			l.stored(done)
+		case <-l.disk.told:
+			l.stored()
 		case r := <-l.node.inbox:
+			l.look()
 			l.request(r)
 			l.drain()
 		case o := <-l.node.orders:
@@ -80,16 +97,18 @@ func (l *loop) run(ctx context.Context) error {
 		case <-timer.C:
 			l.tick()
 		case <-flush.C:
-		case err := <-l.disk.failed:
-			return fmt.Errorf("%w: %w", errDisk, err)
+			l.look()
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+		if l.err != nil {
+			break
 		}
 		l.forwarded()
 		l.flush()
 		if l.ordersDue {
 			l.ordersDue = false
-			l.orders()
+			l.carryOut()
 		}
 		l.publish()
 	}
@@ -98,6 +117,7 @@ func (l *loop) run(ctx context.Context) error {
 
 // end fails everybody who waits.
 func (l *loop) end() {
+	l.node.serving.Store(false)
 	l.abandon()
 	for _, o := range l.promoting {
 		o.done <- ErrNotServing
@@ -110,7 +130,7 @@ func (l *loop) end() {
 	}
 	for id, r := range l.forward.waiting {
 		delete(l.forward.waiting, id)
-		r.finish(location.Outcome{}, ErrNoPrimary)
+		r.end(ErrNotServing) // it is tried again in the next session
 	}
 }
 
@@ -126,11 +146,17 @@ func (l *loop) drain() {
 	}
 }
 
-// step feeds the core and carries out what it wants, in order. Commit and Compose are answered before anything else happens.
+// step feeds the core and carries out what it wants, in order. Commit and Compose are answered before anything else happens. A step
+// that has begun is gone through with, whatever fails: what the core believes of the log, the disk and the content stays true, and the
+// next session starts from it.
 func (l *loop) step(ev replica.Event) {
+	if l.err != nil {
+		return
+	}
+	l.look()
 	pending := []replica.Event{ev}
-	for len(pending) > 0 && l.err == nil {
-		actions := l.core.Step(l.node.now(), pending[0])
+	for len(pending) > 0 {
+		actions := l.core.Step(l.now, pending[0])
 		pending = pending[1:]
 		for _, a := range actions {
 			pending = append(pending, l.act(a)...)
@@ -138,19 +164,22 @@ func (l *loop) step(ev replica.Event) {
 	}
 }
 
+// fail ends the session.
+func (l *loop) fail(err error) {
+	if l.err == nil {
+		l.err = err
+	}
+}
+
 // act carries out one action; what it returns is fed to the core next.
 func (l *loop) act(a replica.Action) []replica.Event {
 	switch a := a.(type) {
 	case replica.Multicast:
-		select {
-		case l.sender.queue <- a.Message:
-		default:
-			l.err = errors.New("the queue to the group is full")
-		}
+		l.multicast(a.Message)
 	case replica.Write:
-		l.disk.write(a)
+		l.write(diskOp{write: &a})
 	case replica.Promise:
-		l.disk.promise(a)
+		l.write(diskOp{promise: &a})
 	case replica.Commit:
 		return l.commit(a.Entries)
 	case replica.Compose:
@@ -160,7 +189,7 @@ func (l *loop) act(a replica.Action) []replica.Event {
 	case replica.Abandon:
 		l.abandon()
 	case replica.Stage:
-		l.disk.stage(a)
+		l.write(diskOp{stage: &a})
 	case replica.Serve:
 		l.serve(a)
 	case replica.ChunkDelivered:
@@ -170,15 +199,57 @@ func (l *loop) act(a replica.Action) []replica.Event {
 	case replica.RequeryQuorum:
 		l.requery()
 	case replica.SetAside:
-		l.err = fmt.Errorf("%w: %s", errSetAside, a.Reason)
+		l.fail(fmt.Errorf("%w: %s", errSetAside, a.Reason))
 	case replica.Forwarded:
 		l.forward.came = append(l.forward.came, a)
 	case replica.Changed:
 		l.changed()
 	case replica.Note:
-		l.node.note(a)
+		l.node.opts.Log.Log(context.Background(), slog.Level(a.Level), a.Message, a.Attrs...)
 	}
 	return nil
+}
+
+// multicast queues a message for the group.
+func (l *loop) multicast(m replica.Message) {
+	select {
+	case l.sender.queue <- m:
+	default:
+		l.fail(errors.New("the queue to the group is full"))
+	}
+}
+
+// write queues an operation for the disk.
+func (l *loop) write(op diskOp) {
+	if err := l.disk.put(op); err != nil {
+		l.fail(err)
+	}
+}
+
+// stored tells the core how far the disk has come.
+func (l *loop) stored() {
+	results, err := l.disk.take()
+	for _, r := range results {
+		switch {
+		case r.installed != nil:
+			if l.err != nil {
+				l.missed = r.installed
+				continue
+			}
+			l.abandon() // the overlay's ground is taken away
+			l.node.install(r.installed)
+			l.overlay = location.NewOverlay(l.node.state)
+			l.step(replica.Installed{Boot: boot(r.installed, l.now.Wall)})
+			l.outcomesInstalled()
+		case r.failed > 0:
+			l.step(replica.StagingFailed{Session: r.failed})
+		default:
+			l.step(replica.Stored{Seq: r.stored})
+		}
+	}
+	if err != nil {
+		l.fail(err)
+	}
 }
 
 // requery asks the quorum service again, beside the loop.
@@ -187,102 +258,30 @@ func (l *loop) requery() {
 	if !ok {
 		return
 	}
-	l.servings.Add(1)
-	go func() {
-		defer l.servings.Done()
+	l.beside.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), replica.SettleTimeout)
 		defer cancel()
 		if err := q.RequeryQuorum(ctx); err != nil {
 			l.node.opts.Log.Warn("asking the quorum service again", "error", err)
 		}
-	}()
-}
-
-// order passes Pacemaker's or an operator's word on. Promote is answered when the epoch stands; Demote when nothing is in flight.
-func (l *loop) order(o order) {
-	switch o.event.(type) {
-	case replica.Promote:
-		l.node.draining.Store(false)
-		for _, d := range l.demoting {
-			d.done <- nil
-		}
-		l.demoting = nil
-		l.step(replica.Promote{})
-		l.promoting = append(l.promoting, o)
-	case replica.Demote:
-		for _, p := range l.promoting {
-			p.done <- ErrNotServing
-		}
-		l.promoting = nil
-		l.node.draining.Store(true)
-		if len(l.demoting) == 0 {
-			l.drainTill = time.Now().Add(DrainTimeout)
-		}
-		l.demoting = append(l.demoting, o)
-	default:
-		l.step(o.event)
-		o.done <- nil
-	}
-	l.orders()
-}
-
-// orders answers those orders that are carried out, or out of time.
-func (l *loop) orders() {
-	if len(l.promoting) > 0 {
-		s := l.core.Status()
-		keep := l.promoting[:0]
-		for _, o := range l.promoting {
-			switch {
-			case s.Serving:
-				o.done <- nil
-			case o.ctx.Err() != nil:
-				o.done <- fmt.Errorf("not promoted in time: %s", s.Reason)
-			default:
-				keep = append(keep, o)
-			}
-		}
-		if l.promoting = keep; len(keep) == 0 && !s.Serving {
-			l.step(replica.Demote{})
-		}
-	}
-	if len(l.demoting) == 0 {
-		return
-	}
-	if l.primary.empty() || time.Now().After(l.drainTill) {
-		l.step(replica.Demote{})
-		for _, o := range l.demoting {
-			o.done <- nil
-		}
-		l.demoting = nil
-	}
+	})
 }
 
 // tick does what is due as time passes.
 func (l *loop) tick() {
 	l.step(replica.Timer{})
+	l.node.turned.Store(int64(l.now.Mono))
+	if err := l.disk.stalled(); err != nil {
+		l.fail(err)
+	}
 	l.primaryTick()
 	l.forwardTick()
-	l.orders()
-	now := l.node.now()
-	l.node.clock.Store(&clockMark{ordered: l.core.OrderedTime(now), mono: now.Mono})
-	if time.Since(l.primary.statusAt) >= statusInterval {
+	l.carryOut()
+	l.mark()
+	if l.now.Mono-l.primary.statusAt >= statusInterval {
 		l.changed()
 	}
 }
 
-// statusInterval is how old a Status gets.
-const statusInterval = 100 * time.Millisecond
-
-// changed publishes the status.
-func (l *loop) changed() {
-	l.primary.statusAt = time.Now()
-	s := l.core.Status()
-	l.node.mu.RLock()
-	counts := l.node.state.Counts()
-	l.node.mu.RUnlock()
-	l.node.status.Store(&Status{Status: s, Link: LinkJoined, Counts: counts, At: time.Now(), BadMessages: l.badMessages.Load()})
-	l.ordersDue = true
-}
-
-// publish tells the SIP side whether to ask.
-func (l *loop) publish() { l.node.serving.Store(l.core.Accepting()) }
+// mark notes ordered time for those who ask beside the loop.
+func (l *loop) mark() { l.node.clock.Store(&clockMark{ordered: l.ordered(), mono: l.now.Mono}) }

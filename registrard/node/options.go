@@ -24,7 +24,7 @@ var (
 	ErrTimeout = errors.New("no majority of the voters has answered in time")
 	// ErrClosed: the daemon is shutting down.
 	ErrClosed = errors.New("shutting down")
-	// ErrNoPrimary: there is no primary to forward to, or it did not answer in time.
+	// ErrNoPrimary: there is no primary to forward to, or it did not answer in time. A command may have been carried out all the same.
 	ErrNoPrimary = errors.New("no primary has answered in time")
 )
 
@@ -34,7 +34,7 @@ const (
 	RequestsMax = 1 << 14
 	// DrainMax is how many requests are decided before the loop looks at other events.
 	DrainMax = 512
-	// WaitingMax is how many decided requests may wait for their answer.
+	// WaitingMax is how many requests that the loop has taken may wait for their answer.
 	WaitingMax = 1 << 16
 	// BatchBytes and BatchAge bound what is collected into one entry.
 	BatchBytes = replica.AppendSize - 8<<10
@@ -45,7 +45,7 @@ const (
 	// out, so that a binding goes at most a second late.
 	TickInterval   = time.Second
 	ExpiryInterval = 200 * time.Millisecond
-	// AnswerTimeout is how long a request may wait for its commit, from when it was decided.
+	// AnswerTimeout is how long a request may wait for its answer, from when the loop took it.
 	AnswerTimeout = 4 * time.Second
 	// DrainTimeout is how long a demotion waits for what is in flight.
 	DrainTimeout = time.Second
@@ -53,16 +53,34 @@ const (
 	OutQueueMax = 1 << 12
 	// RedialPause is the pause between attempts to reach the group again.
 	RedialPause = 500 * time.Millisecond
-	// DiskQueueMax is how many writes may wait for the disk.
-	DiskQueueMax = 1 << 14
+	// DiskQueueMax is how many operations may wait for the disk, DiskQueueBytes how many bytes of theirs: with one more, the loop waits.
+	DiskQueueMax   = 1 << 12
+	DiskQueueBytes = 64 << 20
+	// DiskStallMax is how long one operation on the database may take before the daemon ends, DiskInstallMax the same for one of a
+	// snapshot's, whose last one verifies and syncs it all.
+	DiskStallMax   = 20 * time.Second
+	DiskInstallMax = 5 * time.Minute
+	// diskLookInterval is how often who waits for the disk looks whether it stands still.
+	diskLookInterval = time.Second
+	// FlushIdle is how long nothing comes before the tables take what is applied: longer than TickInterval, so that it happens only
+	// where nothing else moves.
+	FlushIdle = 2 * time.Second
+	// LoopStallMax is how long the loop may stand still before Serving and Status tell.
+	LoopStallMax = 2 * time.Second
+	// OrderGrace is how long an order that is out of time waits for the loop's word on it.
+	OrderGrace = time.Second
 	// KeyLife is how long a nonce key is the newest.
 	KeyLife = time.Hour
-	// ForwardRetry is how often a forwarded request is sent again; ForwardMax bounds those under way, ForwardBytesMax each of them.
+	// ForwardRetry is how often a forwarded command is sent again; ForwardMax bounds those under way, ForwardBytesMax each of them.
 	ForwardRetry    = 500 * time.Millisecond
 	ForwardMax      = 1024
 	ForwardBytesMax = 40 << 10
-	// OutcomeLife is how long an outcome is remembered: longer than any request's deadline.
-	OutcomeLife = 2 * time.Minute
+	// CommandTimeout is how long a command is tried at the most. OutcomeLife is how long an outcome is remembered: longer than that, so
+	// that no try of a command comes after its outcome is forgotten.
+	CommandTimeout = time.Minute
+	OutcomeLife    = 2 * time.Minute
+	// DetailMax is the longest detail of an outcome, in bytes.
+	DetailMax = 512
 	// ServeTimeout is how long a snapshot's donor waits for a chunk to be delivered.
 	ServeTimeout = 10 * time.Second
 )
@@ -80,6 +98,16 @@ type Group interface {
 // requerier is a group whose quorum service can be asked again.
 type requerier interface{ RequeryQuorum(context.Context) error }
 
+// Store is the database: *store.Store. Its methods are called by one goroutine, but for Snapshot.
+type Store interface {
+	Write(store.Batch) error
+	SavePromise(location.Epoch) error
+	Flush() error
+	Stage() (*store.Staging, error)
+	SetAside(reason string) (string, *store.Recovered, error)
+	Snapshot() (*store.Snapshot, error)
+}
+
 // Options is what a Node is made with.
 type Options struct {
 	Node       location.NodeID
@@ -92,9 +120,9 @@ type Options struct {
 	NonceLife  time.Duration // how long an old nonce key is kept
 	Policy     location.Policy
 
-	Store *store.Store
-	Boot  *store.Recovered
-	// Dial joins the group. It is called again when the group is lost.
+	Store Store
+	Boot  *store.Recovered // what Store held when it was opened; the Node's from now on
+	// Dial joins the group. It is called again when the group is lost, and returns when its context is done.
 	Dial func(context.Context) (Group, error)
 	// WallOffset is added to the wall clock, for tests.
 	WallOffset time.Duration
@@ -104,7 +132,7 @@ type Options struct {
 	Observe Observer
 }
 
-// Observer is told what happens, for metrics. Its methods are called from the loop.
+// Observer is told what happens, for metrics. Its methods are called from several goroutines.
 type Observer interface {
 	// Committed: a batch of so many changes was committed this long after it was proposed.
 	Committed(changes int, took time.Duration)

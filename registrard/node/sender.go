@@ -51,13 +51,17 @@ func (s *sender) run(ctx context.Context) error {
 	}
 }
 
-// decode turns a message of the group into an event. What this version does not know is skipped, what is damaged is counted and
-// dropped: the sender finds out by itself that nobody has it.
+// decode turns a message of the group into an event. What this version does not know and need not is skipped; what is damaged is
+// counted and dropped: the sender finds out by itself that nobody has it.
 func (l *loop) decode(m cpg.Message) replica.Event {
 	inc, msg, err := wire.Decode(m.Data)
+	if errors.Is(err, wire.ErrSkip) {
+		return nil
+	}
 	if err != nil {
-		l.badMessages.Add(1)
-		l.node.opts.Log.Warn("message dropped", "from", m.From.String(), "bytes", len(m.Data), "error", err)
+		if n := l.badMessages.Add(1); n&(n-1) == 0 { // the first, the second, the fourth: whoever floods does not fill the log
+			l.node.opts.Log.Warn("message dropped", "from", m.From.String(), "bytes", len(m.Data), "error", err, "dropped", n)
+		}
 		return nil
 	}
 	return replica.Deliver{From: replica.Sender{Member: member(m.From), Incarnation: inc}, Message: msg}

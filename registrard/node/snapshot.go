@@ -34,9 +34,7 @@ func (l *loop) serve(a replica.Serve) {
 		}
 	}
 	l.serves[key] = s
-	l.servings.Add(1)
-	go func() {
-		defer l.servings.Done()
+	l.beside.Go(func() {
 		defer cancel()
 		began := time.Now()
 		size, err := l.stream(ctx, key, s)
@@ -48,7 +46,7 @@ func (l *loop) serve(a replica.Serve) {
 			log.Warn("snapshot ended", "error", err)
 			l.send(ctx, &replica.SnapshotAbort{Peer: a.To, Session: a.Session, Reason: "the donor cannot go on"})
 		}
-	}()
+	})
 }
 
 // stream sends the chunks, at most ChunkWindow of them ahead of their delivery, so that live traffic goes on between them.
