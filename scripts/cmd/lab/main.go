@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"sipha/scripts/internal/demo"
 	"sipha/scripts/internal/lab"
@@ -50,6 +51,8 @@ const (
 	exitOK    = 0
 	exitError = 1
 	exitUsage = 64 // EX_USAGE of sysexits.h
+
+	signalled = 128 // plus the signal, as shells say it
 )
 
 var errUsage = errors.New("usage")
@@ -69,9 +72,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	err := command(ctx, args[0], args[1:], stdout, stderr)
+	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return exitOK
+	case args[0] == "exec" && errors.As(err, &exit):
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+			return signalled + int(s.Signal())
+		}
+		return exit.ExitCode()
 	case errors.Is(err, errUsage), errors.Is(err, flag.ErrHelp):
 		fmt.Fprintf(stderr, "%v\n\n%s", err, usage)
 		return exitUsage
@@ -108,7 +117,7 @@ func command(ctx context.Context, name string, args []string, stdout, stderr io.
 		if len(args) < 2 {
 			return errUsage
 		}
-		return l.Replace(args[0], args[1:]...)
+		return l.Run(ctx, args[0], args[1:]...)
 	case "poweroff":
 		return oneNode(args, l.PowerOff)
 	case "poweron":

@@ -22,8 +22,12 @@ var nsenterOptions = [len(nsOrder)]string{"mount", "uts", "ipc", "net", "pid", "
 // firstNamespaceFD is where Command passes the namespaces: behind the standard files.
 const firstNamespaceFD = 3
 
-// execWaitDelay is how long Exec waits for output after its command has ended.
-const execWaitDelay = time.Second
+const (
+	// execWaitDelay is how long Exec waits for output after its command has ended.
+	execWaitDelay = time.Second
+	// runWaitDelay is how long Run's command has to end after it was told to.
+	runWaitDelay = 5 * time.Second
+)
 
 // outerScript joins the node's cgroups, which are the arguments before "--", and goes on
 // to nsenter(1). It must happen outside: a cgroup namespace may be a wall.
@@ -114,33 +118,22 @@ func (l *Lab) ExecInput(ctx context.Context, input io.Reader, node string, args 
 	return out, nil
 }
 
-// Replace executes a command in a node in place of the calling process. It returns only
-// on errors.
-func (l *Lab) Replace(node string, args ...string) error {
-	if len(args) == 0 {
-		return errors.New("no command given")
-	}
-	full, err := l.enterArgs(node, args)
+// Run runs a command in a node with the caller's own input and output. When ctx ends it is told to, by SIGTERM. The
+// error is an *exec.ExitError where the command ended with another status than 0.
+func (l *Lab) Run(ctx context.Context, node string, args ...string) error {
+	cmd, release, err := l.Command(ctx, node, args...)
 	if err != nil {
 		return err
 	}
-	files, err := l.namespaces(node)
-	if err != nil {
+	defer release()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = runWaitDelay
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	// First out of the way of the places that they will have, then there.
-	high := make([]int, len(files))
-	for i, f := range files {
-		if high[i], err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, firstNamespaceFD+len(files)); err != nil {
-			return err
-		}
-	}
-	for i, fd := range high {
-		if err := unix.Dup3(fd, firstNamespaceFD+i, 0); err != nil {
-			return err
-		}
-	}
-	return unix.Exec(full[0], full, os.Environ())
+	release()
+	return cmd.Wait()
 }
 
 // InNetwork runs f on a thread that is in a node's network namespace; sockets that f
