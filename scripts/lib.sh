@@ -34,11 +34,14 @@ find_go() {
 	[ -n "$second" ] && echo "$second"
 }
 
-# build OUTPUT PACKAGE builds one of the project's programs into bin/.
+# build OUTPUT PACKAGE builds one of the project's programs into bin/; once for a script and those that it calls.
 build() {
+	case " ${BUILT:-} " in *" $1 "*) return 0 ;; esac
 	go=$(find_go) || {
 		echo "Go $(go_wanted) or later is missing: run scripts/install" >&2
 		exit 1
 	}
 	(cd "$root" && "$go" build -o "bin/$1" "$2")
+	BUILT="${BUILT:-} $1"
+	export BUILT
 }
