@@ -287,10 +287,12 @@ func TestPrimaryKilled(t *testing.T) {
 		t.Errorf("reason %q", r.reason)
 	}
 	s.must("demote", ocf.Success)
-	s.must("monitor", ocf.ErrGeneric) // dead, and a replica now
-	if age := s.runtime().DemotedDeadFor(); age < holdBack {
-		t.Errorf("told %v after the demotion, in the middle of the promotion elsewhere", age)
+	if r := s.run("monitor"); s.runtime().DemotedDeadFor() < mercy && r.code != ocf.Degraded {
+		t.Errorf("%v just after the demotion, in the middle of the promotion elsewhere", r.code)
 	}
+	s.must("monitor", ocf.ErrGeneric, probe) // a probe asks what is there
+	s.age("demoted")
+	s.must("monitor", ocf.ErrGeneric) // dead, and a replica now
 	s.must("stop", ocf.Success)
 	s.must("start", ocf.Success)
 	s.must("monitor", ocf.Success)
@@ -395,6 +397,7 @@ func TestFrozenPrimary(t *testing.T) {
 	if p.Alive() {
 		t.Error("alive after demote")
 	}
+	s.age("demoted")
 	s.must("monitor", ocf.ErrGeneric)
 }
 

@@ -19,8 +19,10 @@ const (
 	levelHeavy = 20 // and waits for a commit
 )
 
-// holdBack is how long after the demotion of a dead primary its death is not told: ten times what a promotion took in the lab.
-const holdBack = 3 * time.Second
+// mercy is how long after the demotion of a dead primary its death counts as degraded only. The first monitor after a demote runs in the
+// transition that promotes another: its failure would abort that, and the next transition would stop and start this instance before it
+// promotes. The next monitor, an interval later, tells the death. Ten times what a promotion took in the lab.
+const mercy = 3 * time.Second
 
 // verdict is what a monitor makes of what it sees.
 type verdict struct {
@@ -40,6 +42,9 @@ func (r *resource) monitor(ctx context.Context) (ocf.ExitCode, error) {
 	s := r.look(ctx)
 	defer s.close()
 	v := judge(s, r.dir.Promoted(), r.env.Probe())
+	if s.state.Phase == supervise.Exited && !v.promoted && !r.env.Probe() && r.dir.DemotedDeadFor() < mercy {
+		v.code = ocf.Degraded
+	}
 	if healthy(v.code) && r.env.CheckLevel >= levelQuick {
 		v = r.deepen(ctx, s, v)
 	}
@@ -56,27 +61,10 @@ func (r *resource) monitor(ctx context.Context) (ocf.ExitCode, error) {
 	default:
 		r.setScore(ctx, v.score)
 	}
-	if s.state.Phase == supervise.Exited && v.code != ocf.FailedPromoted && !r.env.Probe() {
-		r.holdBack(ctx)
-	}
 	if v.reason == "" {
 		return v.code, nil
 	}
 	return v.code, errors.New(v.reason)
-}
-
-// holdBack keeps the news of a daemon that was demoted dead, while the cluster promotes another. The first monitor after a demote runs
-// beside that promotion; its failure would abort the transition, and the next one would stop and start this instance before it promotes.
-func (r *resource) holdBack(ctx context.Context) {
-	left := min(holdBack-r.dir.DemotedDeadFor(), r.env.Budget()/3)
-	if left <= 0 {
-		return
-	}
-	r.log.Info("a dead primary was just demoted; its failure is told once another has been promoted", "in", left)
-	select {
-	case <-ctx.Done():
-	case <-time.After(left):
-	}
 }
 
 func healthy(c ocf.ExitCode) bool {

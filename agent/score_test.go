@@ -64,35 +64,3 @@ func TestRaiseScore(t *testing.T) {
 		}
 	}
 }
-
-// TestHoldBack: the death of a primary that was just demoted is told late, but not for ever, and only that.
-func TestHoldBack(t *testing.T) {
-	t.Parallel()
-	r, _ := newScored(t, nil)
-	took := func() time.Duration {
-		began := time.Now()
-		r.holdBack(t.Context())
-		return time.Since(began)
-	}
-	if d := took(); d > holdBack/2 {
-		t.Errorf("nothing was demoted, and it took %v", d)
-	}
-	r.demotedDead() // it was no primary
-	if d := took(); d > holdBack/2 {
-		t.Errorf("a replica was demoted, and it took %v", d)
-	}
-	r.setPromoted(true)
-	r.demotedDead()
-	took()
-	if age := r.dir.DemotedDeadFor(); age < holdBack || age > time.Minute {
-		t.Errorf("told %v after the demotion", age)
-	}
-	if d := took(); d > holdBack/2 {
-		t.Errorf("held back again for %v", d)
-	}
-	r.env = ocf.ParseEnv([]string{"OCF_RESKEY_CRM_meta_timeout=300"})
-	r.demotedDead()
-	if d := took(); d > 200*time.Millisecond {
-		t.Errorf("held back for %v of 300 ms", d)
-	}
-}

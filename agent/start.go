@@ -106,10 +106,8 @@ func (r *resource) untilJoined(ctx context.Context) (control.Status, error) {
 	}
 }
 
-// settled tells whether there is nothing that a moment more would change.
-func settled(s *control.Status) bool {
-	return s.Score != nil && *s.Score >= control.ScoreSynced || s.State != control.StateSyncing && s.State != control.StateBehind
-}
+// settled tells whether there is no better score to wait for.
+func settled(s *control.Status) bool { return s.Score != nil && *s.Score >= control.ScoreSynced }
 
 // better replaces what was seen before by what is seen now, if that says more: an answer says more than none, and any reason for
 // silence more than that time was up.
