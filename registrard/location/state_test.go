@@ -128,6 +128,9 @@ func TestOverlayAgreesWithState(t *testing.T) {
 				t.Fatalf("%d batches in flight, want %d", overlay.InFlight(), len(inFlight))
 			}
 			compareViews(t, overlay, ahead)
+			if !slices.Equal(overlay.Voters(), ahead.Voters()) || overlay.Added() != ahead.Added() {
+				t.Fatalf("the overlay's voters or added time differ")
+			}
 			if overlay.Digest() != ahead.Digest() {
 				t.Fatalf("the overlay's digest differs")
 			}

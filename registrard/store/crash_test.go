@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"sipha/registrard/location"
 	"sipha/registrard/store"
 )
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("STORE_TEST_WRITER"); dir != "" {
 		os.Exit(writer(dir, os.Getenv("STORE_TEST_LIMIT")))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // entryOf is the n-th entry of a log that everybody can make for himself: the digest of entry n is that of the content after it.
@@ -46,7 +48,12 @@ func entriesOf(o *location.Overlay, prev location.Position, n int) (location.Ent
 // writer writes entries until it is killed or fails, and prints the index of each that is stored. Every entry is applied when the next
 // one is logged, some with it and some later.
 func writer(dir, limit string) int {
-	if limit != "" {
+	if size, ok := strings.CutPrefix(limit, "tmpfs:"); ok {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+			fmt.Println(err)
+			return 2
+		}
+	} else if limit != "" {
 		n, _ := strconv.ParseUint(limit, 10, 64)
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
 			fmt.Println(err)
@@ -103,6 +110,9 @@ func startWriter(t *testing.T, dir, limit string) (*exec.Cmd, <-chan string) {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strings.HasPrefix(limit, "tmpfs:") { // a mount of its own, which goes with it
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -226,6 +236,23 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("with %d bytes nothing was written", limit)
 		}
 		checkWritten(t, dir, told)
+	}
+}
+
+func TestFileSystemFull(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount a small file system")
+	}
+	for _, size := range []string{"40k", "200k", "1m"} {
+		_, lines := startWriter(t, t.TempDir(), "tmpfs:"+size)
+		last := ""
+		for line := next(t, lines); line != ""; line = next(t, lines) {
+			last = line
+		}
+		if !strings.Contains(last, "the disk is full") || !strings.Contains(last, "free some space") {
+			t.Errorf("in %s it ends with: %s", size, last)
+		}
 	}
 }
 

@@ -43,3 +43,13 @@ var (
 	DecodeIdentity = decodeIdentity
 	EncodeIdentity = (*identity).encode
 )
+
+// Applied reads from the file up to where the tables are.
+func Applied(path string) (uint64, error) {
+	db, err := openConn(path, modeRead)
+	if err != nil {
+		return 0, err
+	}
+	m, err := readMeta(db)
+	return m.applied.Index, errors.Join(err, db.close())
+}

@@ -26,7 +26,7 @@ type pendingChange struct {
 	added  int64
 }
 
-// add queues committed entries. They must follow what is applied, and be in the log, which ends at last.
+// add queues committed entries at a monotonic time. They must follow what is applied, and be in the log, which ends at last.
 func (p *pending) add(entries []Committed, last uint64, now time.Time) error {
 	if len(entries) == 0 {
 		return nil
@@ -260,7 +260,7 @@ func (s *Store) flushDue() (time.Duration, error) {
 		s.mu.Unlock()
 		return flushAge, nil
 	}
-	if wait := s.pending.wait(s.opts.Now()); !s.flushing.active && wait > 0 {
+	if wait := s.pending.wait(time.Now()); !s.flushing.active && wait > 0 {
 		s.mu.Unlock()
 		return wait, nil
 	}
@@ -276,7 +276,7 @@ func (s *Store) flushDue() (time.Duration, error) {
 	return 0, err
 }
 
-// wait is how long the flush of what is pending may wait. A clock that steps makes it sooner or later within the other bounds.
+// wait is how long the flush of what is pending may wait.
 func (p *pending) wait(now time.Time) time.Duration {
 	switch {
 	case p.entries == 0:

@@ -324,7 +324,6 @@ func (s *Store) loadContent(rec *Recovered) error {
 
 // redo applies once more what a flush that was interrupted had begun to bring into the tables. The next flush does the same there.
 func (s *Store) redo(state *location.State, log []location.Entry) error {
-	now := s.opts.Now()
 	for i := range log {
 		e := &log[i]
 		if e.Position.Index <= s.meta.applied.Index || e.Position.Index > s.meta.flushing {
@@ -336,7 +335,7 @@ func (s *Store) redo(state *location.State, log []location.Entry) error {
 		}
 		state.Apply(e.Time, changes)
 		one := []Committed{{Position: e.Position, Time: e.Time, Changes: changes}}
-		if err := s.pending.add(one, s.log.last.Index, now); err != nil {
+		if err := s.pending.add(one, s.log.last.Index, time.Now()); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}

@@ -16,7 +16,7 @@ type Options struct {
 	// Durable makes Write return only when what it wrote survives a power cut. Without it, what a power cut or a crash of the
 	// process loses is a suffix of what was written, and the database has another DiskID after one.
 	Durable bool
-	// Now is the wall clock; nil: time.Now.
+	// Now is the wall clock that is stored and that names what is set aside; nil: time.Now.
 	Now func() time.Time
 
 	manual bool // tests flush by hand
@@ -75,11 +75,10 @@ func (s *Store) Write(b Batch) error {
 		last = b.Append[n-1].Position.Index
 	}
 	next, held := s.pending, len(s.pending.changes)
-	now := s.opts.Now()
-	err := next.add(b.Apply, last, now)
+	err := next.add(b.Apply, last, time.Now())
 	ends := s.log
 	if err == nil && (b.Cut != 0 || len(b.Append) > 0) {
-		err = s.db.transaction(func() error { return s.change(&b, &ends, now.UnixMilli()) })
+		err = s.db.transaction(func() error { return s.change(&b, &ends, s.wall()) })
 	}
 	if err != nil {
 		clear(next.changes[held:])
