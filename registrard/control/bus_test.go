@@ -208,7 +208,7 @@ func TestBusErrors(t *testing.T) {
 	s.mu.Lock()
 	s.fail, s.block = nil, true
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := c.Promote(ctx); !errors.Is(err, ErrTimeout) || ctx.Err() != nil {
 		t.Errorf("promote: %v, want the daemon's own ErrTimeout", err)

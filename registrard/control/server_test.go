@@ -172,7 +172,7 @@ func TestTimeout(t *testing.T) {
 	s.block = true
 	path, _ := serve(t, s, "")
 	c := dial(t, path)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := c.Promote(ctx)
 	if !errors.Is(err, ErrTimeout) {
