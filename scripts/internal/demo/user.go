@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,37 @@ func User(ctx context.Context, l *lab.Lab, out io.Writer) error {
 	if !a.OK() {
 		return fmt.Errorf("register %s: %d %s", address, a.Status, a.Reason)
 	}
-	for _, c := range a.Contacts {
-		if c.URI == phone.URI {
-			_, err = fmt.Fprintf(out, "phone <%s> registered through %s for %d s, answered in %s\n", c.URI, lab.VIP(), c.Expires, milliseconds(a.Received.Sub(a.Sent)))
-			return err
+	granted := slices.IndexFunc(a.Contacts, func(c sipload.Contact) bool { return c.URI == phone.URI })
+	if granted < 0 {
+		return fmt.Errorf("register %s: the 200 does not list %s: %+v", address, phone.URI, a.Contacts)
+	}
+	nodes, err := holders(ctx, l)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "phone <%s> registered through %s for %d s, answered in %s; on %s\n", phone.URI, lab.VIP(), a.Contacts[granted].Expires,
+		milliseconds(a.Received.Sub(a.Sent)), and(nodes))
+	return err
+}
+
+// holders waits until all nodes that are in sync have applied the same, and returns them: a replica that has stored an entry
+// learns only with the next one, or a tick, that it is committed.
+func holders(ctx context.Context, l *lab.Lab) ([]string, error) {
+	for {
+		s, err := l.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.Nodes = slices.DeleteFunc(s.Nodes, func(n lab.NodeStatus) bool { return !n.Synced })
+		var names []string
+		for _, n := range s.Nodes {
+			names = append(names, n.Name)
+		}
+		if sameDigest(s) {
+			return names, nil
+		}
+		if err := wait(ctx, pollReturn); err != nil {
+			return nil, fmt.Errorf("%s do not show the same content: %w", and(names), err)
 		}
 	}
-	return fmt.Errorf("register %s: the 200 does not list %s: %+v", address, phone.URI, a.Contacts)
 }

@@ -16,7 +16,7 @@ const none = "-"
 func (s *Status) Print(w io.Writer) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	rows := [][]string{{"NODE", "ADDRESS", "ROLE", "STATE", "EPOCH", "INDEX", "DIGEST", "IN SYNC", "PACEMAKER", "NOTE"}}
+	rows := [][]string{{"NODE", "ADDRESS", "ROLE", "STATE", "EPOCH", "COMMITTED", "DIGEST", "IN SYNC", "PACEMAKER", "NOTE"}}
 	for i := range s.Nodes {
 		rows = append(rows, s.Nodes[i].row(s.Lab))
 	}
@@ -43,7 +43,7 @@ func (n *NodeStatus) row(lab string) []string {
 		if n.Progress != "" {
 			state = n.Progress
 		}
-		copy(row[3:], []string{state, dash(n.Epoch), strconv.FormatUint(n.Index, 10), fmt.Sprintf("%.12s", dash(n.Digest)), yesNo(n.Synced)})
+		copy(row[3:], []string{state, dash(n.Epoch), strconv.FormatUint(n.Committed, 10), fmt.Sprintf("%.12s", dash(n.Digest)), yesNo(n.Synced)})
 	case "down":
 		if n.Starting() {
 			row[2] = "starting"

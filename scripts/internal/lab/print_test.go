@@ -10,7 +10,7 @@ func healthy() *Status {
 	s := &Status{Lab: nameDefault, VIP: VIP(), VIPNode: "node2", DC: "node1", Quorate: true, Fencing: true}
 	for _, name := range []string{"node1", "node2", "node3"} {
 		n := NodeStatus{
-			Name: name, Role: "replica", State: "synced", Epoch: "3.2", Index: 41, Digest: "4f175eae60a6ffff", Synced: true, Bindings: 1, Users: 10001,
+			Name: name, Role: "replica", State: "synced", Epoch: "3.2", Index: 42, Committed: 41, Digest: "4f175eae60a6ffff", Synced: true, Bindings: 1, Users: 10001,
 			Pacemaker: "unpromoted", Address: Addr(name).String(), Machine: Machine{Name: name, Power: true, Phase: phasePacemaker},
 		}
 		if name == "node2" {
@@ -35,19 +35,19 @@ func TestPrint(t *testing.T) {
 		want   string
 	}{
 		{"whole", func(*Status) {}, `
-NODE   ADDRESS     ROLE     STATE    EPOCH  INDEX  DIGEST        IN SYNC  PACEMAKER   NOTE
-node1  192.0.2.11  replica  synced   3.2    41     4f175eae60a6  yes      unpromoted
-node2  192.0.2.12  primary  primary  3.2    41     4f175eae60a6  yes      promoted
-node3  192.0.2.13  replica  synced   3.2    41     4f175eae60a6  yes      unpromoted
+NODE   ADDRESS     ROLE     STATE    EPOCH  COMMITTED  DIGEST        IN SYNC  PACEMAKER   NOTE
+node1  192.0.2.11  replica  synced   3.2    41         4f175eae60a6  yes      unpromoted
+node2  192.0.2.12  primary  primary  3.2    41         4f175eae60a6  yes      promoted
+node3  192.0.2.13  replica  synced   3.2    41         4f175eae60a6  yes      unpromoted
 
 Phones are served at 192.0.2.100 by node2, the primary; 3 of 3 nodes are in sync.
 Content: 10001 users, 1 binding.
 `},
 		{"no power", func(s *Status) { s.off("node3", true) }, `
-NODE   ADDRESS     ROLE     STATE    EPOCH  INDEX  DIGEST        IN SYNC  PACEMAKER   NOTE
-node1  192.0.2.11  replica  synced   3.2    41     4f175eae60a6  yes      unpromoted
-node2  192.0.2.12  primary  primary  3.2    41     4f175eae60a6  yes      promoted
-node3  192.0.2.13  off      -        -      -      -             -        offline     no power; scripts/lab poweron node3
+NODE   ADDRESS     ROLE     STATE    EPOCH  COMMITTED  DIGEST        IN SYNC  PACEMAKER   NOTE
+node1  192.0.2.11  replica  synced   3.2    41         4f175eae60a6  yes      unpromoted
+node2  192.0.2.12  primary  primary  3.2    41         4f175eae60a6  yes      promoted
+node3  192.0.2.13  off      -        -      -          -             -        offline     no power; scripts/lab poweron node3
 
 Phones are served at 192.0.2.100 by node2, the primary; 2 of 3 nodes are in sync.
 node3 is off.
@@ -58,10 +58,10 @@ Content: 10001 users, 1 binding.
 			s.off("node1", false)
 			s.Failures = []string{"registrard_monitor_3000 on node1: not running"}
 		}, `
-NODE   ADDRESS     ROLE     STATE    EPOCH  INDEX  DIGEST        IN SYNC  PACEMAKER   NOTE
-node1  192.0.2.11  off      -        -      -      -             -        offline     fenced; LAB=other scripts/lab poweron node1
-node2  192.0.2.12  primary  primary  3.2    41     4f175eae60a6  yes      promoted
-node3  192.0.2.13  replica  synced   3.2    41     4f175eae60a6  yes      unpromoted
+NODE   ADDRESS     ROLE     STATE    EPOCH  COMMITTED  DIGEST        IN SYNC  PACEMAKER   NOTE
+node1  192.0.2.11  off      -        -      -          -             -        offline     fenced; LAB=other scripts/lab poweron node1
+node2  192.0.2.12  primary  primary  3.2    41         4f175eae60a6  yes      promoted
+node3  192.0.2.13  replica  synced   3.2    41         4f175eae60a6  yes      unpromoted
 
 Phones are served at 192.0.2.100 by node2, the primary; 2 of 3 nodes are in sync.
 node1 is off.
@@ -75,10 +75,10 @@ Failed earlier, as Pacemaker remembers: registrard_monitor_3000 on node1: not ru
 			n = s.Node("node3")
 			n.State, n.Synced, n.Progress = "syncing", false, "syncing 41 %"
 		}, `
-NODE   ADDRESS     ROLE      STATE         EPOCH  INDEX  DIGEST        IN SYNC  PACEMAKER   NOTE
-node1  192.0.2.11  starting  -             -      -      -             -        offline
-node2  192.0.2.12  primary   primary       3.2    41     4f175eae60a6  yes      promoted
-node3  192.0.2.13  replica   syncing 41 %  3.2    41     4f175eae60a6  no       unpromoted
+NODE   ADDRESS     ROLE      STATE         EPOCH  COMMITTED  DIGEST        IN SYNC  PACEMAKER   NOTE
+node1  192.0.2.11  starting  -             -      -          -             -        offline
+node2  192.0.2.12  primary   primary       3.2    41         4f175eae60a6  yes      promoted
+node3  192.0.2.13  replica   syncing 41 %  3.2    41         4f175eae60a6  no       unpromoted
 
 Phones are served at 192.0.2.100 by node2, the primary; 1 of 3 nodes are in sync.
 node1 is starting, node3 is not in sync.
@@ -90,10 +90,10 @@ Content: 10001 users, 1 binding.
 			s.Node("node3").Role, s.Node("node3").State, s.Node("node3").Synced = "down", "no answer", false
 			s.VIPNode = ""
 		}, `
-NODE   ADDRESS     ROLE     STATE      EPOCH  INDEX  DIGEST        IN SYNC  PACEMAKER   NOTE
-node1  192.0.2.11  replica  synced     3.2    41     4f175eae60a6  yes      unpromoted
-node2  192.0.2.12  replica  suspended  3.2    41     4f175eae60a6  no       promoted    cut off; scripts/lab heal node2
-node3  192.0.2.13  down     no answer  -      -      -             -        unpromoted
+NODE   ADDRESS     ROLE     STATE      EPOCH  COMMITTED  DIGEST        IN SYNC  PACEMAKER   NOTE
+node1  192.0.2.11  replica  synced     3.2    41         4f175eae60a6  yes      unpromoted
+node2  192.0.2.12  replica  suspended  3.2    41         4f175eae60a6  no       promoted    cut off; scripts/lab heal node2
+node3  192.0.2.13  down     no answer  -      -          -             -        unpromoted
 
 Phones are not served at 192.0.2.100 at the moment: there is not exactly one primary.
 node2 is not in sync, node3 does not answer.

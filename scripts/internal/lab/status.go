@@ -26,19 +26,21 @@ type Status struct {
 
 // NodeStatus is one node: first what registrard says, then Pacemaker, then the hardware.
 type NodeStatus struct {
-	Name     string `json:"name"`
-	Role     string `json:"role"` // primary, replica, down (registrard does not answer), off
-	State    string `json:"state"`
-	Epoch    string `json:"epoch"`
-	Index    uint64 `json:"index"`
-	Digest   string `json:"digest"`
-	Synced   bool   `json:"synced"`
-	Serving  bool   `json:"serving"`
-	Durable  bool   `json:"durable"`
-	Progress string `json:"progress"`
-	PID      int    `json:"pid"` // in the node
-	Bindings int    `json:"bindings"`
-	Users    int    `json:"users"`
+	Name    string `json:"name"`
+	Role    string `json:"role"` // primary, replica, down (registrard does not answer), off
+	State   string `json:"state"`
+	Epoch   string `json:"epoch"`
+	Index   uint64 `json:"index"`
+	Digest  string `json:"digest"` // of the content up to Committed
+	Synced  bool   `json:"synced"`
+	Serving bool   `json:"serving"`
+	// Committed is the last entry that is applied; Index is the last one in the log.
+	Committed uint64 `json:"committed"`
+	Durable   bool   `json:"durable"`
+	Progress  string `json:"progress"`
+	PID       int    `json:"pid"` // in the node
+	Bindings  int    `json:"bindings"`
+	Users     int    `json:"users"`
 
 	Pacemaker string `json:"pacemaker"` // promoted, unpromoted, stopped, offline, unclean, pending, unknown
 	Address   string `json:"address"`
@@ -101,7 +103,7 @@ func (l *Lab) askRegistrard(ctx context.Context, n *NodeStatus) {
 	}
 	said := struct {
 		Role, State, Epoch, Digest, Progress string
-		Index                                uint64
+		Index, Committed                     uint64
 		Synced, Serving, Durable             bool
 		PID, Bindings, Users                 int
 	}{}
@@ -110,7 +112,7 @@ func (l *Lab) askRegistrard(ctx context.Context, n *NodeStatus) {
 		return
 	}
 	n.Role, n.State, n.Epoch, n.Digest, n.Index, n.Synced = said.Role, said.State, said.Epoch, said.Digest, said.Index, said.Synced
-	n.Serving, n.Durable, n.Progress, n.PID, n.Bindings, n.Users = said.Serving, said.Durable, said.Progress, said.PID, said.Bindings, said.Users
+	n.Serving, n.Durable, n.Progress, n.PID, n.Bindings, n.Users, n.Committed = said.Serving, said.Durable, said.Progress, said.PID, said.Bindings, said.Users, said.Committed
 }
 
 // rolesOfPacemaker is for a lab without the product.
