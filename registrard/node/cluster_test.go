@@ -334,31 +334,27 @@ func (i *instance) has(aor location.AOR, contact string) bool {
 	return false
 }
 
-// content is what a node has applied.
-type content struct {
-	applied uint64
-	digest  location.Digest
+// digest is that of a node's content, as it is now.
+func (i *instance) digest() (d location.Digest) {
+	i.View(func(s *location.State) { d = s.Digest() })
+	return d
 }
 
-func (i *instance) content() content {
-	s := i.Status()
-	return content{s.Applied, s.Digest}
-}
-
-// same waits until all that run have the same content, at the same index.
-func (c *cluster) same() content {
+// same waits until all that run have the same content.
+func (c *cluster) same() location.Digest {
 	c.Helper()
-	var first content
+	var first location.Digest
 	c.eventually("equal contents", func() bool {
-		first = content{}
+		first = location.Digest{}
 		for _, i := range c.nodes {
-			switch now := i.content(); {
-			case i.stop == nil:
-			case now.applied == 0 || first.applied != 0 && now != first:
-				return false
-			default:
-				first = now
+			if i.stop == nil {
+				continue
 			}
+			now := i.digest()
+			if now == (location.Digest{}) || first != (location.Digest{}) && now != first {
+				return false
+			}
+			first = now
 		}
 		return true
 	})

@@ -45,6 +45,7 @@ func (l *loop) carryOut() {
 		return
 	}
 	l.step(replica.Demote{})
+	l.publish() // who is told it must find it so
 	for _, o := range l.demoting {
 		o.done <- nil
 	}
@@ -57,6 +58,7 @@ func (l *loop) promoted() {
 		return
 	}
 	s := l.core.Status()
+	l.publish() // who is told it must find it so
 	keep := l.promoting[:0]
 	for _, o := range l.promoting {
 		switch {
