@@ -20,6 +20,9 @@ const (
 	// killRoundsMax bounds how often the processes of a group are killed one by one where the kernel cannot kill it at once; a group
 	// that forks faster than that is left to the caller's error.
 	killRoundsMax = 50
+	// sweepMax is how many groups are looked at in one start; sweepAge is how old one must be to be removed.
+	sweepMax = 256
+	sweepAge = time.Minute
 )
 
 // cgroup is a control group of the daemon's own, so that its end is the end of everything it has started. The zero value is none: a
@@ -36,6 +39,7 @@ func newCgroup(instance string) (cgroup, error) {
 	if err != nil {
 		return cgroup{}, err
 	}
+	sweep(filepath.Join(parent, cgroupPrefix+instance+"-"))
 	var unique [8]byte
 	_, _ = rand.Read(unique[:]) // never fails (crypto/rand)
 	path := filepath.Join(parent, cgroupPrefix+instance+"-"+hex.EncodeToString(unique[:]))
@@ -43,6 +47,20 @@ func newCgroup(instance string) (cgroup, error) {
 		return cgroup{}, fmt.Errorf("make cgroup: %w", err)
 	}
 	return cgroup{path: path, v2: v2}, nil
+}
+
+// sweep removes empty groups that instances of this name have left, on nodes that lost their power while the kernel stayed, as containers
+// and namespaces do. Young ones are spared: a daemon may be about to start in one.
+func sweep(prefix string) {
+	found, err := filepath.Glob(prefix + "*")
+	if err != nil {
+		return
+	}
+	for _, path := range found[:min(len(found), sweepMax)] {
+		if info, err := os.Stat(path); err == nil && info.IsDir() && time.Since(info.ModTime()) > sweepAge {
+			_ = unix.Rmdir(path) // fails where a process is in it
+		}
+	}
 }
 
 // openCgroup gives the group of a path from the record; the zero value when it is not there, or not one of ours.

@@ -177,6 +177,43 @@ func TestOpenCgroup(t *testing.T) {
 	}
 }
 
+// TestSweep removes what is empty and old, and nothing else.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := time.Now().Add(-2 * sweepAge)
+	left := func(name string, age time.Time, full bool) {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if full {
+			if err := os.WriteFile(filepath.Join(path, "process"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(path, age, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left("registrard-a-old", old, false)
+	left("registrard-a-used", old, true)
+	left("registrard-a-young", time.Now(), false)
+	left("registrard-b-old", old, false)
+	sweep(filepath.Join(dir, "registrard-a-"))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got, want := strings.Join(names, " "), "registrard-a-used registrard-a-young registrard-b-old"; got != want {
+		t.Errorf("left: %s, want %s", got, want)
+	}
+}
+
 func TestLastWords(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, text, want string }{
