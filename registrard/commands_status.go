@@ -150,6 +150,11 @@ func roleAndState(s control.Status) string {
 // troubles is what an operator should look at.
 func troubles(s control.Status) []string {
 	list := append([]string(nil), s.Degraded...)
+	for _, v := range s.Voters {
+		if !v.Here && s.State != control.StateDisconnected {
+			list = append(list, fmt.Sprintf("voter %s is not here", v.Name))
+		}
+	}
 	if s.LastError != "" {
 		list = append(list, s.LastError)
 	}

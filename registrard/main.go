@@ -84,7 +84,7 @@ func (p *program) app() *cli.App {
 			}
 			return fail(exitUsage, fmt.Errorf("no command: see registrard --help"))
 		},
-		Commands: []*cli.Command{p.runCommand(), p.statusCommand(), p.contactsCommand(), p.usersCommand(), p.configCommand(), p.versionCommand()},
+		Commands: []*cli.Command{p.runCommand(), p.statusCommand(), p.contactsCommand(), p.usersCommand(), p.configCommand(), p.bootstrapCommand(), p.versionCommand()},
 	}
 	for _, c := range app.Commands {
 		prepare(c)

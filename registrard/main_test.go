@@ -146,9 +146,10 @@ func (n *fakeNode) Status() node.Status {
 	return s
 }
 
-func (n *fakeNode) Promote(context.Context) error { return n.err }
-func (n *fakeNode) Demote(context.Context) error  { return n.err }
-func (n *fakeNode) Now() location.Time            { return fakeNow }
+func (n *fakeNode) Promote(context.Context) error   { return n.err }
+func (n *fakeNode) Bootstrap(context.Context) error { return n.err }
+func (n *fakeNode) Demote(context.Context) error    { return n.err }
+func (n *fakeNode) Now() location.Time              { return fakeNow }
 
 func (n *fakeNode) View(f func(*location.State)) {
 	n.mu.Lock()

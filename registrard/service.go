@@ -20,6 +20,7 @@ import (
 type replicaNode interface {
 	Status() node.Status
 	Promote(context.Context) error
+	Bootstrap(context.Context) error
 	Demote(context.Context) error
 	Do(context.Context, *node.Command) (location.Outcome, error)
 	View(func(*location.State))
@@ -83,7 +84,7 @@ func (s *service) Status() control.Status {
 		out.LastError = n.Reason
 	}
 	s.members(&out, n)
-	s.degraded(&out, n, restart)
+	s.degraded(&out, restart)
 	return out
 }
 
@@ -124,15 +125,10 @@ func (s *service) name(id location.NodeID, own string) string {
 	return strconv.FormatUint(uint64(id), 10)
 }
 
-// degraded names what is not as it should be though the role is served.
-func (s *service) degraded(out *control.Status, n node.Status, restart []string) {
+// degraded names what is not as it should be on this node though the role is served. A voter that is away is not its fault: Voters tells.
+func (s *service) degraded(out *control.Status, restart []string) {
 	if s.bus != nil && !s.bus() {
 		out.Degraded = append(out.Degraded, "not on the system bus")
-	}
-	for _, v := range out.Voters {
-		if !v.Here && n.Link == node.LinkJoined {
-			out.Degraded = append(out.Degraded, fmt.Sprintf("voter %s is not here", v.Name))
-		}
 	}
 	for _, key := range restart {
 		out.Degraded = append(out.Degraded, fmt.Sprintf("%s has changed in the configuration: restart to put it in force", key))
@@ -182,6 +178,17 @@ func (s *service) Promote(ctx context.Context) error { return nodeError(s.node.P
 
 // Demote implements control.Service.
 func (s *service) Demote(ctx context.Context) error { return nodeError(s.node.Demote(ctx)) }
+
+// Bootstrap implements control.Service.
+func (s *service) Bootstrap(ctx context.Context) error {
+	if n := s.node.Status(); n.State != replica.StateWaiting {
+		return &control.Error{
+			Code: control.CodeInvalid, Message: "there is nothing to start: this node is " + string(n.State),
+			Hint: "bootstrap is for the very first start, on a node whose state is waiting",
+		}
+	}
+	return nodeError(s.node.Bootstrap(ctx))
+}
 
 // Config implements control.Service.
 func (s *service) Config() []control.Setting {

@@ -63,7 +63,7 @@ func TestStatusFields(t *testing.T) {
 			{NodeID: 1, Name: "node1", Role: control.RolePrimary, Index: 42, Synced: true}, {NodeID: 2, Name: "node2", Role: control.RoleReplica, Index: 42, Synced: true},
 		},
 		Score:    &score,
-		Degraded: []string{"not on the system bus", "voter node3 is not here", "sip.listen has changed in the configuration: restart to put it in force"},
+		Degraded: []string{"not on the system bus", "sip.listen has changed in the configuration: restart to put it in force"},
 		PID:      got.PID, Version: "1.0-test", Durable: true, ConfigHash: fmt.Sprintf("%016x", newConfig().Hash()),
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -89,8 +89,11 @@ func TestNodeErrors(t *testing.T) {
 		n := newFakeNode()
 		n.err = fmt.Errorf("promote: %w", tt.err)
 		s := newTestService(n, newConfig())
+		first := newFakeNode()
+		first.err, first.status.State = n.err, replica.StateWaiting
+		waiting := newTestService(first, newConfig())
 		for what, err := range map[string]error{
-			"promote": s.Promote(t.Context()), "demote": s.Demote(t.Context()), "put": s.PutUsers(t.Context(), make([]location.User, 1), true),
+			"promote": s.Promote(t.Context()), "demote": s.Demote(t.Context()), "bootstrap": waiting.Bootstrap(t.Context()), "put": s.PutUsers(t.Context(), make([]location.User, 1), true),
 		} {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("%s after %v: %v, want %v", what, tt.err, err, tt.want)

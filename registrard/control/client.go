@@ -85,6 +85,11 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.transport.call(ctx, methodReload, nil, nil)
 }
 
+// Bootstrap lets the cluster's first log start with those nodes that are here; ErrInvalid where there is a log already.
+func (c *Client) Bootstrap(ctx context.Context) error {
+	return c.transport.call(ctx, methodBootstrap, nil, nil)
+}
+
 // Contacts returns a page of registrations after the given AOR ("" for the first page), and what to pass for the next page; "" when
 // there is none.
 func (c *Client) Contacts(ctx context.Context, after location.AOR, limit int) ([]Registration, location.AOR, error) {

@@ -39,8 +39,11 @@ func methods() map[string]method {
 		methodPromote: {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) {
 			return struct{}{}, s.Promote(ctx)
 		}},
-		methodDemote:         {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) { return struct{}{}, s.Demote(ctx) }},
-		methodReload:         {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) { return struct{}{}, s.Reload(ctx) }},
+		methodDemote: {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) { return struct{}{}, s.Demote(ctx) }},
+		methodReload: {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) { return struct{}{}, s.Reload(ctx) }},
+		methodBootstrap: {accessWrite, func(ctx context.Context, s Service, _ json.RawMessage) (any, error) {
+			return struct{}{}, s.Bootstrap(ctx)
+		}},
 		methodContactsList:   {accessRead, listContacts},
 		methodContactsShow:   {accessRead, showContacts},
 		methodContactsRemove: {accessWrite, removeContact},

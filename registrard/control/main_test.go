@@ -103,6 +103,14 @@ func (s *service) Promote(ctx context.Context) error {
 	return nil
 }
 
+func (s *service) Bootstrap(ctx context.Context) error {
+	if err := s.write(ctx, "bootstrap"); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	return nil
+}
+
 func (s *service) Demote(ctx context.Context) error {
 	if err := s.write(ctx, "demote"); err != nil {
 		return err

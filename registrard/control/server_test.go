@@ -60,6 +60,7 @@ func exercise(t *testing.T, s *service, c *Client) {
 		t.Errorf("score = %v, want %d", n, ScoreSynced)
 	}
 
+	check("bootstrap", c.Bootstrap(ctx))
 	check("promote", c.Promote(ctx))
 	if got, err = c.Status(ctx); err != nil || got.Role != RolePrimary {
 		t.Errorf("after promote: role %q, %v", got.Role, err)

@@ -25,6 +25,9 @@ type RoleService interface {
 	Demote(ctx context.Context) error
 	// Reload reads the configuration again and puts in force what can be changed while running; an error leaves all as it was.
 	Reload(ctx context.Context) error
+	// Bootstrap lets the cluster's first log start with those nodes that are here, without waiting for the others that are expected. It
+	// is an error where this node has a log.
+	Bootstrap(ctx context.Context) error
 	// Config returns what is in force, in the order of the documentation.
 	Config() []Setting
 }

@@ -36,6 +36,7 @@ const (
 	methodPromote        = "promote"
 	methodDemote         = "demote"
 	methodReload         = "reload"
+	methodBootstrap      = "bootstrap"
 	methodContactsList   = "contacts.list"
 	methodContactsShow   = "contacts.show"
 	methodContactsRemove = "contacts.remove"

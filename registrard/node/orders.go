@@ -62,7 +62,7 @@ func (l *loop) promoted() {
 	keep := l.promoting[:0]
 	for _, o := range l.promoting {
 		switch {
-		case s.Serving:
+		case s.Serving && l.keyed():
 			o.done <- nil
 		case o.ctx.Err() != nil:
 			o.done <- fmt.Errorf("not promoted in time: %s", s.Reason)

@@ -52,10 +52,14 @@ func (l *loop) changed() {
 	l.primary.statusAt = l.now.Mono
 	l.mark() // a new role counts anew
 	s := l.core.Status()
+	s.Serving = s.Serving && l.keyed()
 	counts := l.node.state.Counts() // the loop alone writes it
 	l.node.status.Store(&Status{Status: s, Link: LinkJoined, Counts: counts, At: time.Now(), BadMessages: l.badMessages.Load()})
 	l.ordersDue = true
 }
 
-// publish tells the SIP side whether to ask.
-func (l *loop) publish() { l.node.serving.Store(l.core.Accepting()) }
+// publish tells the SIP side whether to ask: not before there is a nonce key, without which nobody can be challenged. The first one is
+// made with the first entries of the first epoch.
+func (l *loop) publish() { l.node.serving.Store(l.core.Accepting() && l.keyed()) }
+
+func (l *loop) keyed() bool { return len(l.node.state.Keys()) > 0 }

@@ -33,7 +33,7 @@ var only = map[string][]string{
 	"github.com/ghettovoice/gosip": {"registrard/sip"},
 	"github.com/godbus/dbus":       {"registrard/control"},
 	"github.com/prometheus":        {"registrard"},
-	"github.com/coreos/go-systemd": {"registrard", "agent"},
+	"github.com/coreos/go-systemd": {"registrard", "agent", "agent/supervise"},
 	"github.com/BurntSushi/toml":   {"registrard"},
 }
 
