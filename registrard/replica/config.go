@@ -6,7 +6,7 @@ import (
 	"sipha/registrard/location"
 )
 
-// Limits and times of the protocol. Each is a bound that docs/limits.md lists.
+// Limits and times of the protocol.
 const (
 	// InFlightMax is how many Appends the primary sends ahead of its own delivery.
 	InFlightMax = 32
