@@ -59,6 +59,8 @@ type stage struct {
 	env    map[string]string
 	wrap   []string // command line that the agent's is appended to; nil: none
 	script script
+
+	arguments []string // after the action
 }
 
 // result is what one action came to.
@@ -173,6 +175,7 @@ func (s *stage) run(action string, more ...string) result {
 		env[k] = v
 	}
 	argv := append(slices.Clone(s.wrap), s.path("bin", agentPart), action)
+	argv = append(argv, s.arguments...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
