@@ -27,10 +27,8 @@ type sight struct {
 }
 
 // promoted tells whether the daemon says that it is primary, or about to be.
-func (s *sight) promoted() bool { return s.daemon != nil && isPromoted(&s.status) }
-
-func isPromoted(s *control.Status) bool {
-	return s.Role == control.RolePrimary || s.State == control.StateClaiming
+func (s *sight) promoted() bool {
+	return s.daemon != nil && (s.status.Role == control.RolePrimary || s.status.State == control.StateClaiming)
 }
 
 func (s *sight) close() {

@@ -33,6 +33,13 @@ func (s *stage) listen(address string) {
 	s.env["OCF_RESKEY_args"] = fmt.Sprintf("--standalone --database %s --sip-listen udp:%s --http-listen= --control-dbus=false", s.path("db"), address)
 }
 
+// settle lets a standalone daemon, which promotes itself a moment after its start, be done with that.
+func (s *stage) settle() {
+	s.t.Helper()
+	s.eventually("the daemon has promoted itself", func() bool { return s.run("monitor").code == ocf.RunningPromoted })
+	s.must("promote", ocf.Success)
+}
+
 func buildDaemon(t *testing.T) string {
 	t.Helper()
 	daemon := filepath.Join(t.TempDir(), "registrard")
@@ -48,7 +55,7 @@ func TestRealDaemon(t *testing.T) {
 	s.must("validate-all", ocf.Success, "OCF_CHECK_LEVEL=10")
 	s.must("monitor", ocf.NotRunning, probe)
 	s.must("start", ocf.Success)
-	s.must("promote", ocf.Success) // a standalone one promotes itself, perhaps a moment after its start: let it be done with that
+	s.settle()
 	s.must("demote", ocf.Success)
 	s.must("monitor", ocf.Success)
 	s.must("monitor", ocf.Success, "OCF_CHECK_LEVEL=10")

@@ -41,12 +41,6 @@ func (r *resource) start(ctx context.Context) (ocf.ExitCode, error) {
 		r.clean(ctx)
 		return ocf.ErrGeneric, err
 	}
-	if isPromoted(&status) { // of its own accord, as standalone ones are: start ends with a replica (OCF 1.1)
-		if err := r.launch(ctx); err != nil {
-			r.clean(ctx)
-			return ocf.ErrGeneric, fmt.Errorf("start: %w", err)
-		}
-	}
 	r.setScore(ctx, status.Score)
 	r.log.Info("started", "state", string(status.State), "progress", status.Progress)
 	return ocf.Success, nil
