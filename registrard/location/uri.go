@@ -14,6 +14,10 @@ var ErrURI = errors.New("malformed SIP URI")
 // URIBytesMax is the longest SIP URI that is parsed.
 const URIBytesMax = 1024
 
+// URIPartsMax is how many parameters a URI has at the most, and how many headers. Each is compared with each, here and when two URIs are:
+// hundreds of short ones would make one message cost as much as thousands do.
+const URIPartsMax = 16
+
 // URI is a SIP or SIPS URI in its parts (RFC 3261 section 19.1.1), each as it was sent: escapes stay escaped and letters keep their
 // case, but for Scheme. It shares the memory of the string that it was parsed from.
 type URI struct {
@@ -196,6 +200,9 @@ func checkParams(s string) error {
 	if s == "" || s[len(s)-1] == ';' {
 		return uriError("empty parameter", s)
 	}
+	if strings.Count(s, ";") >= URIPartsMax {
+		return uriError("more than "+strconv.Itoa(URIPartsMax)+" parameters", s)
+	}
 	for rest := s; rest != ""; {
 		var name, value string
 		name, value, _, rest = nextParam(rest, ';')
@@ -219,6 +226,9 @@ func checkParams(s string) error {
 func checkHeaders(s string) error {
 	if s == "" || s[len(s)-1] == '&' {
 		return uriError("empty header", s)
+	}
+	if strings.Count(s, "&") >= URIPartsMax {
+		return uriError("more than "+strconv.Itoa(URIPartsMax)+" headers", s)
 	}
 	for rest := s; rest != ""; {
 		var name, value string

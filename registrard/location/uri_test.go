@@ -2,6 +2,7 @@ package location_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -103,6 +104,30 @@ func TestParseURIRefuses(t *testing.T) {
 	} {
 		if u, err := location.ParseURI(s); !errors.Is(err, location.ErrURI) {
 			t.Errorf("%s: %q is taken, as %+v", name, s, u)
+		}
+	}
+}
+
+// What a URI costs rises with the square of its parts.
+func TestParseURIBoundsParts(t *testing.T) {
+	t.Parallel()
+	params, headers := "sip:a@b.example", "sip:a@b.example?"
+	for i := range location.URIPartsMax {
+		params += fmt.Sprintf(";p%d", i)
+		headers += fmt.Sprintf("h%d=&", i)
+	}
+	headers = strings.TrimSuffix(headers, "&")
+	for _, most := range []string{params, headers} {
+		if _, err := location.ParseURI(most); err != nil {
+			t.Errorf("%s is refused: %v", most, err)
+		}
+	}
+	for _, more := range []string{params + ";q", headers + "&q="} {
+		if _, err := location.ParseURI(more); !errors.Is(err, location.ErrURI) {
+			t.Errorf("%s is taken", more)
+		}
+		if location.EqualURI(more, strings.ToUpper(more)) {
+			t.Errorf("%s equals another", more)
 		}
 	}
 }
