@@ -155,20 +155,7 @@ func complaints(s *sight) []string {
 	case st.Role == control.RolePrimary && lonely(st):
 		list = append(list, "no replica is in sync")
 	}
-	for _, complaint := range st.Degraded {
-		if !aboutOthers(complaint, st.Voters) {
-			list = append(list, complaint)
-		}
-	}
-	return append(list, s.bus)
-}
-
-// aboutOthers tells whether a complaint is that another node is away. The cluster knows that better, and each change of a monitor's
-// result makes it think anew, in the middle of what it does about that node.
-func aboutOthers(complaint string, voters []control.Voter) bool {
-	return slices.ContainsFunc(voters, func(v control.Voter) bool {
-		return !v.Here && strings.Contains(complaint, v.Name+" is not here")
-	})
+	return append(append(list, st.Degraded...), s.bus)
 }
 
 // lonely tells whether a primary that should have replicas has none that is in sync.
