@@ -131,7 +131,7 @@ func openNode(c *Config, m *membership, counts *metrics, log *slog.Logger) (*nod
 	}
 	db, found, err := store.Open(dir, store.Options{Durable: c.Durable})
 	if err != nil {
-		return nil, nil, fmt.Errorf("database %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("database: %w", err) // it names the file; a cluster shows 128 bytes of this
 	}
 	if found.SetAside != "" {
 		log.Error("the database was damaged and is set aside; this node gets a new copy from the others", "aside", found.SetAside)

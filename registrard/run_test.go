@@ -311,7 +311,7 @@ func TestFutureDatabase(t *testing.T) {
 	out, code := runOnce(t, "", "run", "--standalone", "--database", dir, "--sip-listen", "udp:127.0.0.1:0", "--http-listen", "")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	last := lines[len(lines)-1]
-	if code != exitData || !strings.HasPrefix(last, "registrard: database ") || !strings.Contains(last, "install the version of registrard that wrote it") {
+	if code != exitData || !strings.HasPrefix(last, "registrard: database: ") || !strings.Contains(last, "install the version of registrard that wrote it") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }
