@@ -107,7 +107,11 @@ func writeStatus(w io.Writer, s control.Status) error {
 	t.add("Instance:", fmt.Sprintf("%s, registrard %s, pid %d, up %s", s.Instance, s.Version, s.PID, time.Duration(s.UptimeS)*time.Second))
 	t.add("Role:", roleAndState(s))
 	t.add("Position:", fmt.Sprintf("epoch %s, index %d, committed %d, digest %.8s", orDash(s.Epoch), s.Index, s.Committed, orDash(s.Digest)))
-	t.add("Quorum:", fmt.Sprintf("%s, ring %s", yesNo(s.Quorate), orDash(s.Ring)))
+	if s.Standalone {
+		t.add("Cluster:", "none: standalone, nothing is replicated")
+	} else {
+		t.add("Quorum:", fmt.Sprintf("%s, ring %s", yesNo(s.Quorate), orDash(s.Ring)))
+	}
 	t.add("Content:", fmt.Sprintf("%d bindings of %d addresses, %d users", s.Bindings, s.AORs, s.Users))
 	t.add("Promotion score:", scoreText(s.Score))
 	if s.Progress != "" {
