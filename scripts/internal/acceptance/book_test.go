@@ -153,6 +153,7 @@ type row struct {
 	UserAgent string `json:"user_agent"`
 	Instance  string `json:"instance"`
 	RegID     int    `json:"reg_id"`
+	Created   int64  `json:"created"` // ordered time, milliseconds
 }
 
 // flow is where registrations came from and went to, as the database writes it.
@@ -234,7 +235,7 @@ func (p *promise) judge(r *row, f flow) string {
 		return ""
 	}
 	want := row{
-		AOR: r.AOR, Contact: r.Contact, Expires: r.Expires, CSeq: p.cseq, Params: p.contact.Params, Q: thousandths(p.contact.Q), CallID: p.callID,
+		AOR: r.AOR, Contact: r.Contact, Expires: r.Expires, Created: r.Created, CSeq: p.cseq, Params: p.contact.Params, Q: thousandths(p.contact.Q), CallID: p.callID,
 		Path: strings.Join(p.path, "\n"), Received: f.received, Socket: f.socket, UserAgent: "sipload",
 	}
 	want.Instance, want.RegID = instance(p.contact.Params)
