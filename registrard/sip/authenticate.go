@@ -49,7 +49,7 @@ func (s *Server) authenticate(w *work, to location.AOR, realm string) (Outcome, 
 		to = credentialsAOR(&credentials, realm, s.domains)
 	}
 	verdict := s.verifier.Verify(&credentials, &digest.Request{
-		Method: w.msg.MethodName, URI: w.msg.RequestURI, Realm: realm, To: to, ID: w.requestKey(),
+		Method: w.msg.MethodName, URI: w.msg.RequestURI, Realm: realm, To: to, ID: w.proofKey(),
 	}, keys, s.registrar.Now())
 	switch verdict {
 	case digest.Accepted:
@@ -69,7 +69,13 @@ func (s *Server) challenge(w *work, realm string, keys []location.Key, o Outcome
 	stale := o == RejectedStale
 	w.headers = digest.AppendChallenge(
 		w.headers[:0], realm, s.verifier.Algorithms, &keys[len(keys)-1], s.registrar.Now(), rand.Uint64(), stale)
-	return s.refuse(w, o, &message.Response{Status: 401, Headers: w.headers})
+	r := message.Response{Status: 401, Headers: w.headers}
+	if stale {
+		// The password was right. It is no failure: the guard would shut out a phone whose address somebody forges, once its nonce is old.
+		w.respond(&r)
+		return o
+	}
+	return s.refuse(w, o, &r)
 }
 
 // credentials finds the Digest credentials for our realm. Those of other realms and schemes are for others.
@@ -104,6 +110,12 @@ func credentialsAOR(c *digest.Credentials, realm string, ds domains) location.AO
 		}
 	}
 	return location.AOR("sip:" + name + "@" + realm)
+}
+
+// proofKey names the request with all that it asks for. Credentials cover neither contacts nor expiry: whoever has seen a REGISTER must not
+// get others carried out with them as its retransmissions.
+func (w *work) proofKey() uint64 {
+	return w.s.inflight.proofKey(w.msg.Bytes(), sourceOf(w.remote.Addr()))
 }
 
 // requestKey names the request: a retransmission has the same.

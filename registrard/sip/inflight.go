@@ -33,6 +33,15 @@ func (f *inflight) key(callID, branch []byte, cseq uint32, source sourceKey) uin
 	return h.Sum64()
 }
 
+// proofKey names a whole message and its source: a retransmission is the same to the last byte (RFC 3261 section 17.1.2).
+func (f *inflight) proofKey(msg []byte, source sourceKey) uint64 {
+	var h maphash.Hash
+	h.SetSeed(f.seed)
+	_, _ = h.Write(msg) // a hash does not fail
+	maphash.WriteComparable(&h, source)
+	return h.Sum64()
+}
+
 // admission is what a bounded table says to a request.
 type admission uint8
 

@@ -228,6 +228,33 @@ func TestRegisterRetransmission(t *testing.T) {
 	wantOutcome(t, s, RejectedStale, 0)
 }
 
+// The digest covers neither contacts nor expiry. What differs from the message that used a nonce count is no retransmission of it.
+func TestRegisterReplayedWithOtherContact(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, nil)
+	p := newPhone(t, s, "udp", "alice")
+	p.challenged(p.ask(""))
+	p.branch = "z9hG4bKseen"
+	p.cseq++
+	seen := p.text(p.credentials("alice", password("alice")), deskPhone)
+	p.send(seen)
+	p.wantNext(200)
+	for name, forged := range map[string]string{
+		"contact": strings.Replace(seen, deskPhone, "<sip:mallory@192.0.2.66>", 1),
+		"star":    strings.Replace(seen, "Contact: "+deskPhone, "Contact: *\r\nExpires: 0", 1),
+	} {
+		p.send(forged)
+		if r := p.final(); r.status != 401 || !strings.Contains(r.get("WWW-Authenticate"), "stale=true") {
+			t.Errorf("%s: %s", name, r.text)
+		}
+	}
+	p.send(seen)
+	p.wantNext(200)
+	if held := s.registrar.bindings(testUserAOR); len(held) != 1 || strings.Contains(held[0].Contact, "mallory") {
+		t.Errorf("bindings %+v", held)
+	}
+}
+
 func TestRegisterRegistrarFails(t *testing.T) {
 	t.Parallel()
 	t.Run("ErrAnswer", func(t *testing.T) {
@@ -369,6 +396,27 @@ func TestSourceLimit(t *testing.T) {
 	wantOutcome(t, s, IgnoredSource, 5)
 	// The same address has succeeded before: a phone behind it that needs no challenge is not punished.
 	wantStatus(t, good.register(deskPhone), 200)
+}
+
+// Anybody can fail in another's name over UDP. A phone that works keeps its service when its nonce is used up, too.
+func TestSourceLimitSparesStaleNonces(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, func(cfg *Config, _ *memoryRegistrar) {
+		cfg.Limits.FailuresPerSecond, cfg.Limits.FailuresBurst = 0.001, 5
+	})
+	good := newPhone(t, s, "udp", "alice")
+	wantStatus(t, good.register(deskPhone), 200)
+	bad := newPhone(t, s, "udp", "mallory")
+	for range 5 {
+		wantStatus(t, bad.ask(""), 401)
+	}
+	bad.send(bad.text(""))
+	wantOutcome(t, s, IgnoredSource, 1)
+	for range 3 {
+		good.count = 0 // the count was used: the nonce is as good as too old
+		wantStatus(t, good.register(deskPhone), 200)
+	}
+	wantOutcome(t, s, RejectedStale, 3)
 }
 
 func TestSourceLimitShutsOutStrangers(t *testing.T) {

@@ -53,7 +53,7 @@ type Request struct {
 	URI    []byte       // Request-URI
 	Realm  string       // that was put into the challenge
 	To     location.AOR // who is to be registered
-	ID     uint64       // the same for a retransmission, else another: a hash of Call-ID and CSeq
+	ID     uint64       // the same for a retransmission, else another: a hash of the whole request
 }
 
 // Verify judges credentials at an ordered time. keys are those that are committed. It does the same work for a user that does not exist.
