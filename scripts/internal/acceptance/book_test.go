@@ -114,7 +114,7 @@ func (b *book) present(a sipload.Account, uri string) bool {
 	return p != nil && p.present
 }
 
-// doubtful returns a registration for each contact of which nobody knows whether it is there: asked once more, it is.
+// doubtful returns a registration for each address-of-record with a contact of which nobody knows whether it is there: asked once more, it is.
 func (b *book) doubtful() []sipload.Registration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -123,6 +123,7 @@ func (b *book) doubtful() []sipload.Registration {
 		for _, uri := range slices.Sorted(maps.Keys(b.aors[aor])) {
 			if p := b.aors[aor][uri]; p.maybePut || p.maybeRemoved {
 				all = append(all, p.put)
+				break
 			}
 		}
 	}

@@ -164,12 +164,16 @@ func (l *load) end() []answer {
 	return l.answers
 }
 
-// outage finds in a load's answers, in order, the longest time after from in which nobody was answered 200: how long it took from then
-// to its end, and how long it was.
+// outage finds in a load's answers, in order, the longest time without a 200 that ended after from: how long after from that was, and
+// how long it had been.
 func outage(answers []answer, from time.Time) (firstOK, silence time.Duration) {
 	last := from
 	for _, a := range answers {
-		if a.status != 200 || a.received.Before(from) {
+		if a.status != 200 {
+			continue
+		}
+		if a.received.Before(from) {
+			last = a.received
 			continue
 		}
 		if gap := a.received.Sub(last); gap > silence {
