@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,6 +241,11 @@ func preferred(bindings []location.Binding) []location.Binding {
 func (t *transactionState) answer(r *message.Response) error {
 	r.Source, r.Tag = t.w.remote, t.tag
 	out, err := t.w.msg.AppendResponse(nil, r)
+	if errors.Is(err, message.ErrTooLarge) {
+		// Without a final response, gosip would hold the transaction for ever.
+		*r = message.TooLarge(r)
+		out, err = t.w.msg.AppendResponse(nil, r)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.final = out

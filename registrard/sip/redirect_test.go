@@ -193,6 +193,38 @@ func TestTransactionLimit(t *testing.T) {
 	wantStatus(t, p.ask(""), 200) // a health check needs no transaction
 }
 
+// Bindings that fit into no response leave nobody waiting, and no transaction behind.
+func TestResponseTooLarge(t *testing.T) {
+	t.Parallel()
+	networks(t, func(t *testing.T, network string) {
+		s := startServer(t, trusting)
+		m := s.registrar
+		change := &location.BindingsChange{AOR: testUserAOR}
+		for i := range location.BindingsMax {
+			change.Put = append(change.Put, location.Binding{
+				Contact: fmt.Sprintf("sip:%d@192.0.2.1", i), Params: ";x=" + strings.Repeat("a", 1024), Q: -1, Expires: m.now() + 60_000,
+			})
+		}
+		m.mu.Lock()
+		m.state.Apply(m.now(), []location.Change{change})
+		m.mu.Unlock()
+		for _, method := range []string{"INVITE", "MESSAGE"} {
+			p := caller(t, s, network, method, "alice")
+			p.branch = "z9hG4bK" + method
+			r := p.ask("")
+			wantStatus(t, r, 500)
+			if r.get("Contact") != "" || r.get("To") == "" {
+				t.Errorf("answer %q", r.text)
+			}
+			if method == "INVITE" {
+				p.ack(r)
+				wantOutcome(t, s, AcceptedAck, 1)
+			}
+		}
+		wantStatus(t, newPhone(t, s, network, "alice").register(), 500)
+	})
+}
+
 // A retransmission gets the first answer and no transaction of its own.
 func TestRetransmittedRequest(t *testing.T) {
 	t.Parallel()

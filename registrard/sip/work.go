@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,10 @@ func (w *work) respond(r *message.Response) {
 		r.Tag = w.tag
 	}
 	out, err := w.msg.AppendResponse(w.out[:0], r)
+	if errors.Is(err, message.ErrTooLarge) {
+		*r = message.TooLarge(r)
+		out, err = w.msg.AppendResponse(w.out[:0], r)
+	}
 	w.out = out
 	if err == nil {
 		err = w.send(out)

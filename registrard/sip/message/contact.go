@@ -39,6 +39,9 @@ func (m *Message) parseContacts(value []byte) {
 		case len(a.URI) > MaxURIBytes:
 			m.fail(errContactLong)
 			return
+		case len(a.Params) > MaxContactParamsBytes:
+			m.fail(errContactWide)
+			return
 		case len(m.contacts) == MaxContacts:
 			m.fail(errContactMany)
 			return

@@ -53,6 +53,7 @@ var (
 	errBodyLength  = &Error{400, "Content-Length Mismatch"}
 	errContact     = &Error{400, "Malformed Contact"}
 	errContactLong = &Error{400, "Contact URI Too Long"}
+	errContactWide = &Error{400, "Contact Parameters Too Long"}
 	errContactMany = &Error{400, "Too Many Contacts"}
 	errStar        = &Error{400, "Malformed Contact Wildcard"}
 	errPath        = &Error{400, "Malformed Path"}

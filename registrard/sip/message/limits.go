@@ -10,6 +10,8 @@ const (
 	MaxHeaders = 100
 	// MaxContacts bounds the Contact values of one request, in one header or in many.
 	MaxContacts = 32
+	// MaxContactParamsBytes bounds the parameters of one Contact value: they are repeated in every answer that lists it.
+	MaxContactParamsBytes = 1024
 	// MaxPaths bounds the Path values of one request.
 	MaxPaths = 10
 	// MaxURIBytes bounds the URI of the request line and of each Contact and Path.

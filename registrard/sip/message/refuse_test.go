@@ -45,6 +45,7 @@ func TestRefused(t *testing.T) {
 		"Via twice rport":         {with(t, ";rport", ";rport;rport"), "400 Malformed Via", answer},
 		"Via rport":               {with(t, ";rport", ";rport=x"), "400 Malformed Via", answer},
 		"second Via":              {with(t, ";rport", ";rport, SIP/2.0/UDP"), "400 Malformed Via", answer},
+		"Contact parameters":      {with(t, contact, "<sip:a@b.example>;x="+strings.Repeat("a", MaxContactParamsBytes)), "400 Contact Parameters Too Long", answer},
 		"no Via":                  {with(t, "Via:", "X-Via:"), "400 Missing Via", drop},
 		"no From":                 {with(t, "From:", "X-From:"), "400 Missing From", drop},
 		"no To":                   {with(t, "To:", "X-To:"), "400 Missing To", drop},

@@ -170,6 +170,11 @@ func appendSeconds(dst []byte, name string, seconds uint32) []byte {
 	return append(dst, "\r\n"...)
 }
 
+// TooLarge is what to answer where the bindings do not fit into a response: they are left out, and the peer is not left waiting.
+func TooLarge(r *Response) Response {
+	return Response{Status: 500, Reason: "Response Too Large", Tag: r.Tag, Source: r.Source}
+}
+
 // AppendHeader appends a header line for Response.Headers.
 func AppendHeader(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
