@@ -127,23 +127,34 @@ func (s *Server) contactsAllowed(w *work) bool {
 		if err != nil {
 			return true // Decide says 400
 		}
-		host := strings.Trim(u.Host, "[]")
-		if host == "" || host[0] > '9' && !strings.Contains(host, ":") {
-			continue // a name
-		}
-		a, err := netip.ParseAddr(host)
-		if err != nil {
-			continue
-		}
 		port := u.Port
 		if port == 0 {
 			port = message.DefaultPort
 		}
-		if !s.reachable(a.Unmap(), port, w) {
+		if !s.hostAllowed(u.Host, port, w) || !s.hostAllowed(maddr(u.Params), port, w) {
 			return false
 		}
 	}
 	return true
+}
+
+// maddr returns the address that stands for the host of a URI when a request is sent to it (RFC 3261 section 19.1.1), "" when there is none.
+func maddr(params string) string {
+	for param := range strings.SplitSeq(params, ";") {
+		if name, value, _ := strings.Cut(param, "="); strings.EqualFold(name, "maddr") {
+			return value
+		}
+	}
+	return ""
+}
+
+func (s *Server) hostAllowed(host string, port uint16, w *work) bool {
+	host = strings.Trim(host, "[]")
+	if host == "" || host[0] > '9' && !strings.Contains(host, ":") {
+		return true // a name
+	}
+	a, err := netip.ParseAddr(host)
+	return err != nil || s.reachable(a.Unmap(), port, w)
 }
 
 func (s *Server) reachable(a netip.Addr, port uint16, w *work) bool {

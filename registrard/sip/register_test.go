@@ -126,6 +126,8 @@ func TestRegisterRefusals(t *testing.T) {
 		{"ErrMalformedContact", func(p *phone) {}, []string{"<sip:alice@192.0.2.10:5060transport=udp>"}, 400, "", InvalidMalformed},
 		{"ErrMulticastContact", func(p *phone) {}, []string{"<sip:alice@224.0.1.75>"}, 403, "", RejectedContact},
 		{"ErrUnspecifiedContact", func(p *phone) {}, []string{"<sip:alice@[::]:5060>"}, 403, "", RejectedContact},
+		{"ErrMulticastMaddr", func(p *phone) {}, []string{"<sip:alice@192.0.2.10;lr;MAddr=224.0.1.75>"}, 403, "", RejectedContact},
+		{"ErrUnspecifiedMaddr", func(p *phone) {}, []string{"<sip:alice@desk.example;maddr=[::]>"}, 403, "", RejectedContact},
 		{"ErrBrief", func(p *phone) { p.expires = "30" }, []string{deskPhone}, 423, "Min-Expires: 60", AcceptedRegister},
 		{"ErrToScheme", func(p *phone) { p.to = "tel:+4930123456"; p.from = "sip:alice@example.org" }, nil, 400, "", InvalidMalformed},
 	}
