@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
+
+	"sipha/registrard/location"
 )
 
 const (
@@ -28,6 +30,7 @@ func (l *failureLog) log(log *slog.Logger, o Outcome, w *work) {
 		l.omitted.Add(1)
 		return
 	}
+	aor, _ := location.ParseAOR(string(w.msg.To.URI)) // a URI may hold a password, which an address-of-record does not; "" where it is none
 	log.Info("authentication failed", slog.String("src", w.remote.Addr().String()), slog.String("reason", o.String()),
-		slog.String("aor", string(w.msg.To.URI)), slog.Int64("omitted", l.omitted.Swap(0)))
+		slog.String("aor", string(aor)), slog.Int64("omitted", l.omitted.Swap(0)))
 }
