@@ -29,12 +29,16 @@ const (
 	group = "registrard-clone"
 )
 
+// promotedMonitors are the operations in crm-config/registrard.crm that fail when a primary dies, as Pacemaker counts them.
+var promotedMonitors = []string{"monitor_3000", "monitor_31000"}
+
 // fault is something done to the primary.
 type fault struct {
 	key  string // on the command line
 	name string
 	do   func(ctx context.Context, l *lab.Lab, primary *lab.NodeStatus, to string) error
-	undo func(ctx context.Context, l *lab.Lab, node string) error // what mending the hardware does not undo; may be nil
+	// undo is what mending the hardware does not; nil where there is nothing to do.
+	undo func(ctx context.Context, l *lab.Lab, now, was string) error
 }
 
 // faults are those that Failovers does.
@@ -45,10 +49,15 @@ var faults = []fault{
 		}
 		_, err := l.Exec(ctx, p.Name, "kill", "-KILL", fmt.Sprint(p.PID))
 		return err
-	}, undo: func(ctx context.Context, l *lab.Lab, node string) error {
-		// Else the third run would find a node that has failed too often.
-		_, err := l.Exec(ctx, node, "crm_resource", "--cleanup", "--resource", group)
-		return err
+	}, undo: func(ctx context.Context, l *lab.Lab, now, was string) error {
+		// Else the third run would find a node that has failed too often. crm_resource --cleanup would do more: it
+		// forgets the state of every degraded instance, and has Pacemaker stop the address until it knows it again.
+		for _, monitor := range promotedMonitors {
+			if _, err := l.Exec(ctx, now, "attrd_updater", "--delete", "--node", was, "--name", "fail-count-registrard#"+monitor); err != nil {
+				return err
+			}
+		}
+		return nil
 	}},
 	{key: "poweroff", name: "power-off of the primary's node", do: func(_ context.Context, l *lab.Lab, p *lab.NodeStatus, _ string) error {
 		return l.PowerOff(p.Name)
@@ -60,8 +69,8 @@ var faults = []fault{
 		key: "move", name: "crm_resource --move", do: func(ctx context.Context, l *lab.Lab, p *lab.NodeStatus, to string) error {
 			_, err := l.Exec(ctx, p.Name, "crm_resource", "--move", "--resource", group, "--promoted", "--node", to)
 			return err
-		}, undo: func(ctx context.Context, l *lab.Lab, node string) error {
-			_, err := l.Exec(ctx, node, "crm_resource", "--clear", "--resource", group)
+		}, undo: func(ctx context.Context, l *lab.Lab, now, _ string) error {
+			_, err := l.Exec(ctx, now, "crm_resource", "--clear", "--resource", group)
 			return err
 		},
 	},
@@ -157,7 +166,7 @@ func (f *fault) measure(ctx context.Context, l *lab.Lab, phone sipload.Account) 
 	}
 	took = watch.Gap(begin)
 	if f.undo != nil {
-		err = f.undo(ctx, l, now)
+		err = f.undo(ctx, l, now, primary.Name)
 	}
 	return took, primary.Name + " -> " + now, err
 }
