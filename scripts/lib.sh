@@ -34,14 +34,24 @@ find_go() {
 	[ -n "$second" ] && echo "$second"
 }
 
+# use_go puts that go command first on PATH, and lets it fetch a toolchain if it must: an older one is of no use without.
+use_go() {
+	go=$(find_go) || {
+		echo "Go $(go_wanted) or later is missing: run scripts/install as root" >&2
+		exit 1
+	}
+	at_least "$(go_version "$go")" "$(go_wanted)" || {
+		GOTOOLCHAIN=auto
+		export GOTOOLCHAIN
+	}
+	PATH=$(dirname "$go"):$PATH
+	export PATH
+}
+
 # build OUTPUT PACKAGE builds one of the project's programs into bin/; once for a script and those that it calls.
 build() {
 	case " ${BUILT:-} " in *" $1 "*) return 0 ;; esac
-	go=$(find_go) || {
-		echo "Go $(go_wanted) or later is missing: run scripts/install" >&2
-		exit 1
-	}
-	(cd "$root" && "$go" build -o "bin/$1" "$2")
+	(use_go && cd "$root" && go build -o "bin/$1" "$2")
 	BUILT="${BUILT:-} $1"
 	export BUILT
 }
