@@ -56,6 +56,7 @@ func TestStage(t *testing.T) {
 	on := lab.Machine{Power: true}
 	for want, n := range map[string]lab.NodeStatus{
 		"starts, and joins the cluster":           {Role: "down", Pacemaker: "offline", Machine: on},
+		"starts registrard":                       {Role: "replica", State: "disconnected", Machine: on},
 		"is syncing":                              {Role: "replica", State: "syncing", Machine: on},
 		"syncing 41 %":                            {Role: "replica", State: "syncing", Progress: "syncing 41 %", Machine: on},
 		"is in sync: a replica, at index 123,456": {Role: "replica", State: "synced", Synced: true, Index: 123456, Machine: on},

@@ -320,7 +320,7 @@ func stage(n *lab.NodeStatus) string {
 	switch {
 	case n.Starting():
 		return "starts, and joins the cluster"
-	case n.Role == "down":
+	case n.Role == "down", n.State == "disconnected":
 		return "starts registrard"
 	case n.Synced:
 		return fmt.Sprintf("is in sync: a replica, at index %s", thousands(int(n.Index)))
