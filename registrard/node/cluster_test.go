@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +58,11 @@ type instance struct {
 	dir  string
 	pid  uint32
 	tune func(*node.Options) // before New; nil: as they are
-	wrap func(node.Group) node.Group
+	disk faults
+
+	chunks  atomic.Int32 // of snapshots that it has sent
+	tapping sync.Mutex
+	tap     func(replica.Message) error // sees what is sent, which it is not with an error; nil: nobody
 
 	db   *store.Store
 	stop context.CancelFunc
@@ -116,25 +121,23 @@ func (i *instance) start() *instance {
 	}
 	i.c.pid++
 	i.pid = i.c.pid
+	i.db = db
 	opts := node.Options{
 		Node: i.id, Name: fmt.Sprintf("node%d", i.id), Version: "test", ConfigHash: 1, Expected: len(i.c.nodes), Grace: time.Second,
-		AddedMax: 2 * time.Hour, NonceLife: 5 * time.Minute, Policy: policy(), Store: db, Boot: found, Log: i.c.logger(i.id),
+		AddedMax: 2 * time.Hour, NonceLife: 5 * time.Minute, Policy: policy(), Store: &checkedStore{Store: db, i: i}, Boot: found, Log: i.c.logger(i.id),
 		Dial: func(context.Context) (node.Group, error) {
 			g, err := i.c.net.Join(cpg.NodeID(i.id), i.pid)
 			if err != nil {
 				return nil, err
 			}
-			if i.wrap != nil {
-				return i.wrap(g), nil
-			}
-			return g, nil
+			return &checkedGroup{Group: g, i: i}, nil
 		},
 	}
 	if i.tune != nil {
 		i.tune(&opts)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	i.Node, i.db, i.stop, i.done = node.New(opts), db, cancel, make(chan error, 1)
+	i.Node, i.stop, i.done = node.New(opts), cancel, make(chan error, 1)
 	n, done := i.Node, i.done
 	go func() { done <- n.Run(ctx) }()
 	return i
@@ -211,12 +214,17 @@ func (c *cluster) eventually(what string, holds func() bool) {
 		select {
 		case <-poll.C:
 		case <-late:
-			for id := 1; id <= len(c.nodes); id++ {
-				if i := c.nodes[location.NodeID(id)]; i.Node != nil {
-					c.Logf("node %d: %+v", id, i.Status())
-				}
-			}
+			c.show()
 			c.Fatalf("%s: not within %s", what, waitMax)
+		}
+	}
+}
+
+// show writes to the log how everybody is.
+func (c *cluster) show() {
+	for id := 1; id <= len(c.nodes); id++ {
+		if i := c.nodes[location.NodeID(id)]; i.Node != nil {
+			c.Logf("node %d: %+v", id, i.Status())
 		}
 	}
 }
@@ -238,6 +246,7 @@ func (c *cluster) promoted(id location.NodeID) *instance {
 	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
 	if err := i.Promote(ctx); err != nil {
+		c.show()
 		c.Fatalf("promote node %d: %v", id, err)
 	}
 	return i
@@ -338,6 +347,12 @@ func (i *instance) has(aor location.AOR, contact string) bool {
 func (i *instance) digest() (d location.Digest) {
 	i.View(func(s *location.State) { d = s.Digest() })
 	return d
+}
+
+// counts is how much a node's content holds.
+func (i *instance) counts() (n location.Counts) {
+	i.View(func(s *location.State) { n = s.Counts() })
+	return n
 }
 
 // same waits until all that run have the same content.

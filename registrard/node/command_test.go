@@ -11,7 +11,7 @@ import (
 	"sipha/registrard/cpg/cpgtest"
 	"sipha/registrard/location"
 	"sipha/registrard/node"
-	"sipha/registrard/replica/wire"
+	"sipha/registrard/replica"
 )
 
 func user(aor string) location.User {
@@ -120,16 +120,14 @@ func TestCommandIsDoneOnce(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
 		forwards := 0
 		var mu sync.Mutex
-		c.nodes[3].wrap = func(g node.Group) node.Group {
-			return &tapped{Group: g, sending: func(data []byte) error {
-				if _, m, err := wire.Decode(data); err == nil && isForward(m) {
-					mu.Lock()
-					defer mu.Unlock()
-					forwards++
-				}
-				return nil
-			}}
-		}
+		c.nodes[3].onSend(func(m replica.Message) error {
+			if _, ok := m.(*replica.Forward); ok {
+				mu.Lock()
+				defer mu.Unlock()
+				forwards++
+			}
+			return nil
+		})
 		p := started(c)
 		// The primary's Appends reach node 2 and not node 3, which therefore has no outcome: only after the failover.
 		c.net.Hold()

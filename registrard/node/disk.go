@@ -39,7 +39,6 @@ type disk struct {
 	// Of the goroutine that runs.
 	staging *store.Staging
 	session uint64 // of staging
-	unread  bool   // something may be applied that who reads the file does not see yet
 }
 
 // diskOp is something to do. Exactly one part is set.
@@ -251,8 +250,6 @@ func (d *disk) close() {
 // run works until it is closed. A disk that fails ends the daemon: nothing may be receipted any more.
 func (d *disk) run() error {
 	defer close(d.ended)
-	idle := time.NewTimer(FlushIdle)
-	defer idle.Stop()
 	for {
 		ops, more := d.next()
 		switch {
@@ -260,18 +257,11 @@ func (d *disk) run() error {
 			if err := d.do(ops); err != nil {
 				return err
 			}
-			idle.Reset(FlushIdle)
-			continue
-		case !more:
+		case more:
+			<-d.queued
+		default:
 			d.discard()
 			return nil
-		}
-		select {
-		case <-d.queued:
-		case <-idle.C:
-			if err := d.flush(); err != nil {
-				return err
-			}
 		}
 	}
 }
@@ -366,29 +356,11 @@ func (d *disk) write(ops []diskOp) error {
 	if err := d.node.opts.Store.Write(b); err != nil {
 		return fmt.Errorf("write to the database: %w", err)
 	}
-	d.unread = true
 	if o := d.node.opts.Observe; o != nil && seq > 0 {
 		o.Synced(d.node.mono() - began)
 	}
 	if seq > 0 {
 		d.tell(diskResult{stored: seq})
-	}
-	return nil
-}
-
-// flush lets who reads the file see what is current, when nothing more comes that would.
-func (d *disk) flush() error {
-	if !d.unread {
-		return nil
-	}
-	d.unread = false
-	if err := d.node.opts.Store.Flush(); err != nil {
-		err = fmt.Errorf("%w: flush the database: %w", errDisk, err)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.err = err
-		signal(d.told)
-		return err
 	}
 	return nil
 }

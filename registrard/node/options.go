@@ -62,9 +62,6 @@ const (
 	DiskInstallMax = 5 * time.Minute
 	// diskLookInterval is how often who waits for the disk looks whether it stands still.
 	diskLookInterval = time.Second
-	// FlushIdle is how long nothing comes before the tables take what is applied: longer than TickInterval, so that it happens only
-	// where nothing else moves.
-	FlushIdle = 2 * time.Second
 	// LoopStallMax is how long the loop may stand still before Serving and Status tell.
 	LoopStallMax = 2 * time.Second
 	// OrderGrace is how long an order that is out of time waits for the loop's word on it.
@@ -102,7 +99,6 @@ type requerier interface{ RequeryQuorum(context.Context) error }
 type Store interface {
 	Write(store.Batch) error
 	SavePromise(location.Epoch) error
-	Flush() error
 	Stage() (*store.Staging, error)
 	SetAside(reason string) (string, *store.Recovered, error)
 	Snapshot() (*store.Snapshot, error)

@@ -45,7 +45,8 @@ func (l *loop) carryOut() {
 		return
 	}
 	l.step(replica.Demote{})
-	l.publish() // who is told it must find it so
+	l.changed() // who is told it must find it so
+	l.publish()
 	for _, o := range l.demoting {
 		o.done <- nil
 	}
@@ -58,7 +59,8 @@ func (l *loop) promoted() {
 		return
 	}
 	s := l.core.Status()
-	l.publish() // who is told it must find it so
+	l.changed() // who is told it must find it so
+	l.publish()
 	keep := l.promoting[:0]
 	for _, o := range l.promoting {
 		switch {

@@ -129,7 +129,7 @@ func (l *loop) compose(a replica.Compose) []replica.Event {
 	p := &l.primary
 	if a.Kind == location.KindStart {
 		l.abandon()
-		p.epoch = a.Epoch
+		p.epoch, p.lastLook = a.Epoch, l.now.Mono-ExpiryInterval // the first epoch needs a key before it can serve
 		for i := range a.Tail {
 			changes, err := location.DecodeChanges(a.Tail[i].Payload)
 			if err != nil {

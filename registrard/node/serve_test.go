@@ -96,11 +96,9 @@ func TestBurst(t *testing.T) {
 			}
 		}
 		c.same()
-		c.nodes[2].View(func(s *location.State) {
-			if got := s.Counts().Bindings; got != phones {
-				t.Fatalf("%d bindings", got)
-			}
-		})
+		if got := c.nodes[2].counts().Bindings; got != phones {
+			t.Fatalf("%d bindings", got)
+		}
 	})
 }
 
@@ -140,7 +138,10 @@ func TestExpiryOfMany(t *testing.T) {
 			p.registered(req)
 		}
 		was := c.nodes[1].Status()
-		c.eventually("gone", func() bool { return p.Status().Counts.Bindings == 0 })
+		if got := p.counts().Bindings; got != phones*contacts {
+			t.Fatalf("%d bindings", got)
+		}
+		c.eventually("gone", func() bool { return p.counts().Bindings == 0 })
 		c.same()
 		if now := c.nodes[1].Status(); now.Epoch != was.Epoch || !now.Serving {
 			t.Fatalf("from %s to %+v", was.Epoch, now)
@@ -182,6 +183,11 @@ func TestOrderedTime(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
 		p := started(c)
 		before := p.Now()
+		p.View(func(s *location.State) {
+			if since := before - s.Now(); since < 0 || since > 1000 {
+				t.Fatalf("%d ms after the first entry", since)
+			}
+		})
 		begin := time.Now()
 		p.halt()
 		c.eventually("others notice", func() bool { return c.nodes[2].Status().Primary == 0 })
