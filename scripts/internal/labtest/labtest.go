@@ -168,7 +168,15 @@ func Whole(tb testing.TB) *Cluster {
 func (c *Cluster) Mend(tb testing.TB) {
 	tb.Helper()
 	must(tb, c.Lab.Mend(lab.NewSteps(nil)))
-	c.Await(tb, WholeMax, (*lab.Status).Missing)
+	c.Await(tb, WholeMax, func(s *lab.Status) string {
+		for i := range s.Nodes {
+			// One that had its power back before the others had noticed the loss is fenced when they do.
+			if n := &s.Nodes[i]; !n.Power {
+				c.PowerOn(tb, n.Name)
+			}
+		}
+		return s.Missing()
+	})
 }
 
 // Await polls the lab's status until missing returns "", and returns that status. It
