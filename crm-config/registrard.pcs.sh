@@ -17,7 +17,7 @@ fi
 
 # cluster.crm
 # --force: without a running cluster, pcs knows no list of properties to check these against.
-pcs -f "$cib" property set --force stonith-enabled=true no-quorum-policy=demote cluster-recheck-interval=2min
+pcs -f "$cib" property set --force stonith-enabled=true no-quorum-policy=demote cluster-recheck-interval=2min start-failure-is-fatal=false
 pcs -f "$cib" resource defaults update resource-stickiness=100 migration-threshold=3 failure-timeout=120s
 
 # registrard.crm
@@ -41,7 +41,7 @@ pcs -f "$cib" resource create registrard-ip ocf:heartbeat:IPaddr2 ip="$VIP" cidr
 	--no-default-ops
 
 pcs -f "$cib" constraint colocation add Started registrard-ip with Promoted registrard-clone INFINITY id=registrard-ip-with-primary
-pcs -f "$cib" constraint order promote registrard-clone then start registrard-ip id=registrard-promote-then-ip
+pcs -f "$cib" constraint order promote registrard-clone 'then' start registrard-ip id=registrard-promote-then-ip
 pcs -f "$cib" constraint location registrard-clone rule constraint-id=registrard-failing-not-promoted role=Promoted score=-INFINITY \
 	'fail-count-registrard#monitor_3000' gte 3 or 'fail-count-registrard#monitor_31000' gte 3 or 'fail-count-registrard#promote_0' gte 3
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
 
 	"sipha/ocf"
 )
@@ -50,13 +49,9 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var stderr bytes.Buffer
-			began := time.Now()
 			code := ocf.Run(t.Context(), env(400), slog.New(slog.DiscardHandler), &stderr, tc.do)
 			if code != tc.code || stderr.String() != tc.reason {
 				t.Errorf("%v %q, want %v %q", code, stderr.String(), tc.code, tc.reason)
-			}
-			if took := time.Since(began); took >= 400*time.Millisecond {
-				t.Errorf("took %v: the cluster would have killed it", took)
 			}
 		})
 	}

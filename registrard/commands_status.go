@@ -151,12 +151,30 @@ func roleAndState(s control.Status) string {
 	return fmt.Sprintf("%s (%s%s)", s.Role, s.State, serving)
 }
 
+func votersHere(s control.Status) int {
+	n := 0
+	for _, v := range s.Voters {
+		if v.Here {
+			n++
+		}
+	}
+	return n
+}
+
 // troubles is what an operator should look at.
 func troubles(s control.Status) []string {
 	list := append([]string(nil), s.Degraded...)
 	for _, v := range s.Voters {
 		if !v.Here && s.State != control.StateDisconnected {
 			list = append(list, fmt.Sprintf("voter %s is not here", v.Name))
+		}
+	}
+	if here := votersHere(s); len(s.Voters) > 0 && here <= len(s.Voters)/2 {
+		list = append(list, fmt.Sprintf("%d of %d voters are here: no majority, so no REGISTER can be answered until more are back", here, len(s.Voters)))
+	}
+	for _, m := range s.Members {
+		if m.ConfigDiffers {
+			list = append(list, fmt.Sprintf("%s has another configuration: make the files the same on all nodes", m.Name))
 		}
 	}
 	if s.LastError != "" {

@@ -122,7 +122,7 @@ func newFakeNode() *fakeNode {
 		Voters: []location.Voter{{Node: 1}, {Node: 2}, {Node: 3}}, Voter: true, Synced: true, Score: replica.ScorePrimary,
 		Members: []replica.MemberStatus{
 			{Member: replica.Member{Node: 2}, Name: "node2", Voter: true, Here: true, Index: 42},
-			{Member: replica.Member{Node: 1}, Name: "node1", Voter: true, Here: true, Index: 42},
+			{Member: replica.Member{Node: 1}, Name: "node1", Voter: true, Here: true, Index: 42, ConfigHash: newConfig().Hash()},
 			{Member: replica.Member{Node: 3}, Name: "", Voter: true},
 		},
 	}}

@@ -102,6 +102,7 @@ func (s *service) members(out *control.Status, n node.Status) {
 		}
 		out.Members = append(out.Members, control.Member{
 			NodeID: uint32(m.Node), Name: s.name(m.Node, m.Name), Role: role, Index: m.Index, Synced: m.Voter && !m.Differs && m.Index >= n.Committed,
+			ConfigDiffers: m.ConfigHash != s.config.Hash(),
 		})
 	}
 	slices.SortFunc(out.Members, func(a, b control.Member) int { return int(int64(a.NodeID) - int64(b.NodeID)) })

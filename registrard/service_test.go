@@ -60,7 +60,7 @@ func TestStatusFields(t *testing.T) {
 		Digest: "00000000000000000000000000000000", Synced: true, Complete: true, Serving: true, Quorate: true, Ring: "1.5c",
 		Voters: []control.Voter{{NodeID: 1, Name: "node1", Here: true}, {NodeID: 2, Name: "node2", Here: true}, {NodeID: 3, Name: "node3"}},
 		Members: []control.Member{
-			{NodeID: 1, Name: "node1", Role: control.RolePrimary, Index: 42, Synced: true}, {NodeID: 2, Name: "node2", Role: control.RoleReplica, Index: 42, Synced: true},
+			{NodeID: 1, Name: "node1", Role: control.RolePrimary, Index: 42, Synced: true}, {NodeID: 2, Name: "node2", Role: control.RoleReplica, Index: 42, Synced: true, ConfigDiffers: true},
 		},
 		Score:    &score,
 		Degraded: []string{"not on the system bus", "sip.listen has changed in the configuration: restart to put it in force"},

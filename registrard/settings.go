@@ -108,7 +108,7 @@ func clusterSettings() []setting {
 			doc: "Domains whose users may register. At least one is needed."},
 		{section: "registrard", name: "database", at: func(c *Config) any { return &c.Database }, check: checkDatabase,
 			doc: "Directory of the database, on a local disk. It is made where it is missing."},
-		{section: "registrard", name: "expected_nodes", at: func(c *Config) any { return &c.ExpectedNodes }, equal: true, check: checkRange(0, nodesMax, func(c *Config) int { return c.ExpectedNodes }),
+		{section: "registrard", name: "expected_nodes", at: func(c *Config) any { return &c.ExpectedNodes }, check: checkRange(0, nodesMax, func(c *Config) int { return c.ExpectedNodes }),
 			doc: "How many nodes the very first start of the cluster waits for. 0: as many as Corosync's node list has."},
 		{section: "registrard", name: "durable", at: func(c *Config) any { return &c.Durable }, equal: true,
 			doc: "Whether a registration is on disk, synced, on a majority of the nodes before it is answered. Without it, a power cut of all nodes can lose answered registrations."},

@@ -69,7 +69,7 @@ func properties() []property {
 				}
 				s.Members = make([]Member, 0, len(members))
 				for _, m := range members {
-					s.Members = append(s.Members, Member{m.NodeID, m.Name, Role(m.Role), m.Index, m.Synced})
+					s.Members = append(s.Members, Member{NodeID: m.NodeID, Name: m.Name, Role: Role(m.Role), Index: m.Index, Synced: m.Synced})
 				}
 				return nil
 			},

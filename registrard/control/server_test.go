@@ -44,7 +44,7 @@ func exercise(t *testing.T, s *service, c *Client) {
 			Node: "node2", NodeID: 2, Instance: DefaultInstance, Role: RoleReplica, State: StateSynced, Epoch: "7.2", Index: 1 << 40, Committed: 41,
 			Digest: "00ff", Synced: true, Complete: true, Serving: true, Quorate: true, Ring: "1.5c",
 			Voters:   []Voter{{1, "node1", true}, {2, "node2", false}},
-			Members:  []Member{{1, "node1", RolePrimary, 42, true}, {2, "node2", RoleReplica, 40, false}},
+			Members:  []Member{{1, "node1", RolePrimary, 42, true, false}, {2, "node2", RoleReplica, 40, false, false}},
 			Bindings: 3, AORs: 2, Users: 1, Score: &score, Degraded: []string{"not durable"}, Progress: "syncing 41 %",
 			PID: 4711, Version: "1.0", UptimeS: 17, LastError: "x", Durable: true, Standalone: true, ConfigHash: "abcd",
 		}

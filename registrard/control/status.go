@@ -59,6 +59,8 @@ type Member struct {
 	Role   Role   `json:"role"`
 	Index  uint64 `json:"index"` // last log entry that it has receipted
 	Synced bool   `json:"synced"`
+	// ConfigDiffers: what must be equal on every node of its configuration is not as here.
+	ConfigDiffers bool `json:"config_differs,omitempty"`
 }
 
 // Status is what an instance knows of itself and its group, at one moment.

@@ -20,6 +20,7 @@ type claim struct {
 	pulling   location.NodeID   // whose log's tail is being pulled; 0: nobody's
 	ahead     location.Position // to which
 	reason    string            // of the last refusal, for people
+	told      string            // the reason that was last noted
 }
 
 // promise binds this member to an epoch, from now on, and stores it. With grant, its claimant is told once it is stored.
@@ -77,6 +78,10 @@ func (c *Core) claimTimer() {
 // backoff waits before the next claim: longer each time, and differently on each node, so that two claimants do not go on for ever
 // outbidding each other.
 func (c *Core) backoff() {
+	if c.claim.told != c.claim.reason {
+		c.claim.told = c.claim.reason
+		c.note(levelWarn, "promoted, and not yet the primary", "reason", c.claim.reason)
+	}
 	c.claim.epoch = location.Epoch{}
 	pause := min(ClaimBackoff<<min(c.claim.tries, 16), ClaimBackoffMax)
 	pause += pause * time.Duration(c.cfg.Self.Node%MembersMax) / MembersMax

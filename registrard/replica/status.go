@@ -52,6 +52,7 @@ type MemberStatus struct {
 	Last        location.Position
 	Index       uint64 // receipted, as far as it has told
 	Differs     bool
+	ConfigHash  uint64 // of its configuration
 }
 
 // Status is what a Core tells of itself.
@@ -230,6 +231,7 @@ func (c *Core) Status() Status {
 		s.Members = append(s.Members, MemberStatus{
 			Member: p.Member, Incarnation: p.incarnation, Disk: p.disk, Name: p.name, Voter: c.isVoter(p.Node, p.disk), Here: c.here(p.Node),
 			Last: p.hello.Last, Index: index, Differs: p.differs,
+			ConfigHash: p.hello.ConfigHash,
 		})
 	}
 	return s
