@@ -40,10 +40,7 @@ func crowd(l *lab.Lab) (*sipload.Client, error) {
 func whole(ctx context.Context, l *lab.Lab, steps *lab.Steps) (*lab.Status, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, wholeMax, fmt.Errorf("not within %v", wholeMax))
 	defer cancel()
-	if err := l.Mend(steps); err != nil {
-		return nil, err
-	}
-	s, err := l.AwaitWhole(ctx)
+	s, err := l.MakeWhole(ctx, steps)
 	if err != nil {
 		return nil, fmt.Errorf("the lab does not become whole: %w", err)
 	}

@@ -63,10 +63,7 @@ func (l *Lab) Up(ctx context.Context, o UpOptions) error {
 		if l.outdated(&o.Product) {
 			p.Say("its programs are older than what has been built meanwhile: scripts/lab down, then up, takes the new ones")
 		}
-		if err := l.Mend(p); err != nil {
-			return err
-		}
-		return l.explain(l.form(ctx, cfg, p))
+		return l.explain(l.form(ctx, cfg, p, l.mending(p)))
 	}
 	cfg, err := l.prepare(ctx, &o)
 	if err != nil {
@@ -77,7 +74,7 @@ func (l *Lab) Up(ctx context.Context, o UpOptions) error {
 		return err
 	}
 	p.Say("power is on")
-	return l.explain(l.form(ctx, cfg, p))
+	return l.explain(l.form(ctx, cfg, p, func() error { return nil }))
 }
 
 // prepare checks the options and makes the lab's directories.
@@ -216,8 +213,9 @@ func (l *Lab) startSupervisor(ctx context.Context) error {
 	return nil
 }
 
-// form waits for the cluster, gives it its configuration, and waits until it is whole.
-func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps) error {
+// form waits for the cluster, gives it its configuration, and waits until it is whole. It
+// calls mend before each look.
+func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps, mend func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	fresh := !l.loaded()
@@ -225,7 +223,7 @@ func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps) error {
 	if fresh {
 		go func() { compiled <- l.compileCRM(ctx, cfg) }()
 	}
-	if err := l.await(ctx, func(ctx context.Context) string { return l.online(ctx, cfg) }); err != nil {
+	if err := l.await(ctx, first(mend, func(ctx context.Context) string { return l.online(ctx, cfg) })); err != nil {
 		return err
 	}
 	p.Say("corosync and pacemaker: %d nodes online", cfg.Nodes)
@@ -238,7 +236,7 @@ func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps) error {
 		}
 		p.Say("configuration loaded")
 	}
-	status, err := l.AwaitWhole(ctx)
+	status, err := l.awaitWhole(ctx, mend)
 	if err != nil {
 		return err
 	}
@@ -251,19 +249,37 @@ func (l *Lab) form(ctx context.Context, cfg *Config, p *Steps) error {
 	return nil
 }
 
-// AwaitWhole waits until nothing is Missing, and returns that status. The error names
-// what was missing when ctx ended.
-func (l *Lab) AwaitWhole(ctx context.Context) (status *Status, err error) {
-	err = l.await(ctx, func(ctx context.Context) string {
+// MakeWhole undoes what was done to the hardware and waits until nothing is Missing; it
+// returns that status. A node that the cluster had still to fence when it got its power
+// back loses it once more, and gets it back once more. The error names what was missing
+// when ctx ended.
+func (l *Lab) MakeWhole(ctx context.Context, p *Steps) (*Status, error) {
+	return l.awaitWhole(ctx, l.mending(p))
+}
+
+func (l *Lab) awaitWhole(ctx context.Context, mend func() error) (status *Status, err error) {
+	err = l.await(ctx, first(mend, func(ctx context.Context) string {
 		s, err := l.Status(ctx)
 		if err != nil {
 			return err.Error()
 		}
 		status = s
 		return s.Missing()
-	})
+	}))
 	return status, err
 }
+
+// first mends before it looks what is missing.
+func first(mend func() error, missing func(context.Context) string) func(context.Context) string {
+	return func(ctx context.Context) string {
+		if err := mend(); err != nil {
+			return err.Error()
+		}
+		return missing(ctx)
+	}
+}
+
+func (l *Lab) mending(p *Steps) func() error { return func() error { return l.Mend(p) } }
 
 // Mend undoes what was done to the hardware: it gives every node power, plugs cables in
 // and makes links as good as new. It returns when the nodes have begun to start.

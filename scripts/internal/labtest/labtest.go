@@ -167,16 +167,11 @@ func Whole(tb testing.TB) *Cluster {
 // Mend does for this cluster what Whole does.
 func (c *Cluster) Mend(tb testing.TB) {
 	tb.Helper()
-	must(tb, c.Lab.Mend(lab.NewSteps(nil)))
-	c.Await(tb, WholeMax, func(s *lab.Status) string {
-		for i := range s.Nodes {
-			// One that had its power back before the others had noticed the loss is fenced when they do.
-			if n := &s.Nodes[i]; !n.Power {
-				c.PowerOn(tb, n.Name)
-			}
-		}
-		return s.Missing()
-	})
+	ctx, cancel := context.WithTimeout(tb.Context(), WholeMax)
+	defer cancel()
+	if _, err := c.MakeWhole(ctx, lab.NewSteps(nil)); err != nil {
+		tb.Fatalf("the lab does not become whole: %v", err)
+	}
 }
 
 // Await polls the lab's status until missing returns "", and returns that status. It
