@@ -33,7 +33,8 @@ type disk struct {
 	closed  bool
 	results []diskResult
 	err     error         // why it ended
-	began   time.Duration // when the operation under way began; 0: none
+	busy    bool          // an operation is under way
+	began   time.Duration // when it began
 	limit   time.Duration // that it may take
 
 	// Of the goroutine that runs.
@@ -157,7 +158,7 @@ func (d *disk) stalled() error {
 	if d.err != nil {
 		return d.err
 	}
-	if d.began == 0 || d.node.mono()-d.began < d.limit {
+	if !d.busy || d.node.mono()-d.began < d.limit {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", errDisk, errStalled)
@@ -294,7 +295,7 @@ func (d *disk) next() (ops []diskOp, more bool) {
 	if d.queue = d.queue[n:]; len(d.queue) == 0 {
 		d.queue = nil
 	}
-	d.began, d.limit = d.node.mono(), ops[0].limit()
+	d.busy, d.began, d.limit = true, d.node.mono(), ops[0].limit()
 	signal(d.room)
 	return ops, true
 }
@@ -307,7 +308,7 @@ func (d *disk) do(ops []diskOp) error {
 	err := d.work(ops)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.began = 0
+	d.busy = false
 	if err != nil {
 		d.err = fmt.Errorf("%w: %w", errDisk, err)
 		signal(d.told)
