@@ -43,7 +43,8 @@ func (r *resource) monitor(ctx context.Context) (ocf.ExitCode, error) {
 	defer s.close()
 	v := judge(s, r.dir.Promoted(), r.env.Probe())
 	if s.state.Phase == supervise.Exited && !v.promoted && !r.env.Probe() && r.dir.DemotedDeadFor() < mercy {
-		v.code = ocf.Degraded
+		// Mercy: a failure now would abort the very transition that promotes another. Not 190, see complaints.
+		v.code, v.reason = ocf.Success, ""
 	}
 	if healthy(v.code) && r.env.CheckLevel >= levelQuick {
 		v = r.deepen(ctx, s, v)
@@ -137,33 +138,16 @@ func (v verdict) degrade(complaints ...string) verdict {
 	return v
 }
 
-// complaints lists what is not as it should be. A replica that joins or syncs is not degraded: that is its way to be one.
+// complaints lists what is not as it should be on this node. What passes by itself, or is so on every node, is not among it (behind,
+// claiming, no quorum, no replica in sync): status and the promotion score tell that. A monitor's 190 or 191 may stay in the cluster's
+// history in the place of a success, and a DC that takes over then waits 75 s for the monitor's cancellation before it promotes
+// (Pacemaker 2.1.5).
 func complaints(s *sight) []string {
-	st := &s.status
 	var list []string
-	switch {
-	case st.State == control.StateDisconnected:
+	if s.status.State == control.StateDisconnected {
 		list = append(list, "no connection to Corosync")
-	case !st.Quorate && !st.Standalone && joined(st.State):
-		list = append(list, "no quorum")
-	case st.State == control.StateBehind:
-		list = append(list, strings.TrimSpace("behind "+st.Progress))
-	case st.State == control.StateClaiming:
-		list = append(list, strings.TrimSpace("claiming "+st.Progress))
-	case st.Role == control.RolePrimary && !st.Serving:
-		list = append(list, "not serving")
-	case st.Role == control.RolePrimary && lonely(st):
-		list = append(list, "no replica is in sync")
 	}
-	return append(append(list, st.Degraded...), s.bus)
-}
-
-// lonely tells whether a primary that should have replicas has none that is in sync.
-func lonely(st *control.Status) bool {
-	if st.Standalone || len(st.Voters) < 2 {
-		return false
-	}
-	return !slices.ContainsFunc(st.Members, func(m control.Member) bool { return m.NodeID != st.NodeID && m.Synced })
+	return append(append(list, s.status.Degraded...), s.bus)
 }
 
 // deepen adds what the check levels above 0 find.
