@@ -31,6 +31,9 @@ func (l *loop) forwardOut(r *commandReq) {
 
 func (l *loop) sendForward(r *commandReq) {
 	r.sent = l.now.Mono
+	if len(l.sender.queue) > OutQueueMax/2 {
+		return // the group stands still: more of it would help nobody, and push out what must go
+	}
 	left := location.Time(time.Until(r.deadline) / time.Millisecond)
 	l.multicast(&replica.Forward{ID: r.id, Deadline: l.ordered() + left, Request: r.encoded})
 }

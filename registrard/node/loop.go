@@ -59,7 +59,10 @@ func newLoop(n *Node, group Group, d *disk, boot replica.Boot) *loop {
 }
 
 // look looks at the clock.
-func (l *loop) look() { l.now = l.node.at(time.Now()) }
+func (l *loop) look() {
+	l.now = l.node.at(time.Now())
+	l.node.turned.Store(int64(l.now.Mono))
+}
 
 // run is the loop. It ends with the session.
 func (l *loop) run(ctx context.Context) error {
@@ -270,7 +273,6 @@ func (l *loop) requery() {
 // tick does what is due as time passes.
 func (l *loop) tick() {
 	l.step(replica.Timer{})
-	l.node.turned.Store(int64(l.now.Mono))
 	if err := l.disk.stalled(); err != nil {
 		l.fail(err)
 	}

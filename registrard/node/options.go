@@ -78,6 +78,9 @@ const (
 	OutcomeLife    = 2 * time.Minute
 	// DetailMax is the longest detail of an outcome, in bytes.
 	DetailMax = 512
+	// StreamRate is how many bytes of a snapshot a donor sends in a second: so many that a million bindings take a quarter of a minute,
+	// and no more than a joiner stages, since what waits there is bounded and nobody holds the donor up.
+	StreamRate = 12 << 20
 	// ServeTimeout is how long a snapshot's donor waits for a chunk to be delivered.
 	ServeTimeout = 10 * time.Second
 )

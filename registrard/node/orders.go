@@ -58,13 +58,14 @@ func (l *loop) promoted() {
 	if len(l.promoting) == 0 {
 		return
 	}
-	s := l.core.Status()
 	l.changed() // who is told it must find it so
 	l.publish()
+	s := l.core.Status()
+	done := s.Serving && l.keyed()
 	keep := l.promoting[:0]
 	for _, o := range l.promoting {
 		switch {
-		case s.Serving && l.keyed():
+		case done:
 			o.done <- nil
 		case o.ctx.Err() != nil:
 			o.done <- fmt.Errorf("not promoted in time: %s", s.Reason)
@@ -72,7 +73,7 @@ func (l *loop) promoted() {
 			keep = append(keep, o)
 		}
 	}
-	if l.promoting = keep; len(keep) == 0 && !s.Serving {
+	if l.promoting = keep; len(keep) == 0 && !done {
 		l.step(replica.Demote{})
 	}
 }

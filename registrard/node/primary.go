@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/rand"
+	"fmt"
 	"time"
 
 	"sipha/registrard/location"
@@ -119,7 +120,8 @@ func (l *loop) proposal(kind location.Kind, t location.Time) replica.Propose {
 	payload = append(location.AppendHead(payload, len(p.open)), p.body...)
 	ev := replica.Propose{Epoch: p.epoch, Kind: kind, Time: t, Payload: payload, Digest: l.overlay.Close()}
 	p.fly(batch{changes: p.open, answers: p.answers, proposed: l.now.Mono})
-	p.open, p.answers, p.body = nil, nil, p.body[:0]
+	// The next batch is likely to be as long.
+	p.open, p.answers, p.body = make([]location.Change, 0, len(p.open)), make([]waiter, 0, len(p.answers)), p.body[:0]
 	p.lastTick = l.now.Mono
 	return ev
 }
@@ -133,7 +135,7 @@ func (l *loop) compose(a replica.Compose) []replica.Event {
 		for i := range a.Tail {
 			changes, err := location.DecodeChanges(a.Tail[i].Payload)
 			if err != nil {
-				l.fail(err)
+				l.fail(fmt.Errorf("read entry %s: %w", a.Tail[i].Position, err))
 				return nil
 			}
 			l.overlay.Stage(changes)
@@ -170,7 +172,7 @@ func (l *loop) commit(entries []location.Entry) []replica.Event {
 		var err error
 		if changes[i], err = location.DecodeChanges(entries[i].Payload); err != nil {
 			l.stuck = true
-			l.fail(err)
+			l.fail(fmt.Errorf("apply entry %s: %w", entries[i].Position, err))
 			return nil
 		}
 	}

@@ -57,11 +57,15 @@ func (l *loop) stream(ctx context.Context, key serveKey, s *serve) (size uint64,
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	end := snap.End()
+	began := l.node.mono()
 	for seq := uint32(0); ; seq++ {
 		if seq >= replica.ChunkWindow {
 			if err := s.wait(ctx); err != nil {
 				return size, err
 			}
+		}
+		if err := pause(ctx, began+time.Duration(size)*time.Second/StreamRate-l.node.mono()); err != nil {
+			return size, err
 		}
 		data, err := snap.Next(replica.ChunkSize)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -76,6 +80,21 @@ func (l *loop) stream(ctx context.Context, key serveKey, s *serve) (size uint64,
 		if m.End {
 			return size, nil
 		}
+	}
+}
+
+// pause waits, at most until ctx is done.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
