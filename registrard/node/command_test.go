@@ -163,6 +163,39 @@ func TestCommandIsDoneOnce(t *testing.T) {
 	})
 }
 
+// A command comes twice to the primary that carries it out, since its outcome took long: the second time does nothing.
+func TestCommandComesTwice(t *testing.T) {
+	for name, at := range map[string]location.NodeID{"Forwarded": 3, "Own": 1} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, 3, func(c *cluster) {
+				p := started(c)
+				c.net.Hold()
+				done := make(chan location.Outcome, 1)
+				go func() {
+					o, err := c.nodes[at].Do(context.Background(), &node.Command{PutUsers: &node.PutUsers{Users: []location.User{user(alice)}}})
+					if err != nil {
+						t.Error(err)
+					}
+					done <- o
+				}()
+				<-time.After(node.AnswerTimeout + time.Second) // its own try is out of time, or it is forwarded again
+				c.net.Release()
+				if o := <-done; o.Status != 200 {
+					t.Fatalf("outcome %+v", o)
+				}
+				c.same()
+				p.View(func(s *location.State) {
+					for change := range s.Rebuild() {
+						if o, ok := change.(*location.OutcomeChange); ok && o.Outcome.Status != 200 {
+							t.Errorf("kept: %+v", o.Outcome)
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
 // A command that nobody can carry out ends with its caller's time.
 func TestCommandWithoutPrimary(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {

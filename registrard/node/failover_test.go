@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,8 +152,9 @@ func TestHeldRequests(t *testing.T) {
 		begin := time.Now()
 		var pending []<-chan answer[location.Answer]
 		for n := range 600 {
-			pending = append(pending, p.registering(phone(aor(n), contactOf(n), expires, 1)))
-			<-time.After(node.BatchAge + time.Millisecond) // an entry for each
+			req := phone(aor(n), contactOf(n), expires, 1)
+			req.UserAgent = strings.Repeat("x", bulkBytes) // few go into an entry, and one entry into a message
+			pending = append(pending, p.registering(req))
 		}
 		for _, ch := range pending {
 			_, err := wait(c, ch)
@@ -164,6 +166,75 @@ func TestHeldRequests(t *testing.T) {
 		c.net.Release()
 		p.registered(phone(alice, aliceDesk, expires, 1)) // and it goes on
 		c.same()
+	})
+}
+
+// What is held is refused at once where nothing is decided any more.
+func TestHeldRequestsAtDemotion(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		p := started(c)
+		c.net.Hold()
+		const phones = 600
+		var pending []<-chan answer[location.Answer]
+		for n := range phones {
+			req := phone(aor(n), contactOf(n), expires, 1)
+			req.UserAgent = strings.Repeat("x", bulkBytes)
+			pending = append(pending, p.registering(req))
+		}
+		synctest.Wait()
+		demoted := make(chan error, 1)
+		go func() { demoted <- p.Demote(context.Background()) }()
+		synctest.Wait() // no time has passed
+		refused := 0
+		for _, ch := range pending {
+			if len(ch) > 0 {
+				_, err := wait(c, ch)
+				c.mustBe(err, node.ErrNotServing)
+				refused++
+			} else {
+				defer func() {
+					_, err := wait(c, ch)
+					c.mustBe(err, node.ErrUnknown, node.ErrNotServing)
+				}()
+			}
+		}
+		if refused == 0 || refused == phones {
+			t.Fatalf("%d of %d refused", refused, phones)
+		}
+		if err := <-demoted; err != nil {
+			t.Fatal(err)
+		}
+		c.net.Release()
+	})
+}
+
+// More wait than may: who comes then is told at once.
+func TestOverload(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		p := started(c)
+		c.net.Hold()
+		query := &location.Request{AOR: alice, CallID: "q", CSeq: 1, Expires: -1}
+		var pending []<-chan answer[location.Answer]
+		for n := range node.WaitingMax {
+			pending = append(pending, p.registering(query))
+			if n%(node.RequestsMax/2) == 0 {
+				synctest.Wait() // the loop has taken them
+			}
+		}
+		synctest.Wait()
+		begin := time.Now()
+		_, err := p.register(query)
+		c.mustBe(err, node.ErrOverloaded)
+		if took := time.Since(begin); took > 0 {
+			t.Fatalf("told after %s", took)
+		}
+		c.net.Release()
+		for _, ch := range pending {
+			if a, err := wait(c, ch); err != nil || a.Status != 200 {
+				t.Fatalf("%d, %v", a.Status, err)
+			}
+		}
+		p.registered(query)
 	})
 }
 

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -53,13 +54,18 @@ func (g *checkedGroup) TryMulticast(parts ...[]byte) error {
 		tap := g.i.tap
 		g.i.tapping.Unlock()
 		if tap != nil {
-			if err := tap(m); err != nil {
+			if err := tap(m); err == errLost {
+				return nil
+			} else if err != nil {
 				return err
 			}
 		}
 	}
 	return g.Group.TryMulticast(parts...)
 }
+
+// errLost is a message that the group takes and loses.
+var errLost = errors.New("lost")
 
 // onSend sets who sees what a node sends, which is not sent with an error.
 func (i *instance) onSend(tap func(replica.Message) error) {

@@ -64,7 +64,7 @@ func (l *loop) stream(ctx context.Context, key serveKey, s *serve) (size uint64,
 				return size, err
 			}
 		}
-		if err := pause(ctx, began+time.Duration(size)*time.Second/StreamRate-l.node.mono()); err != nil {
+		if err := pause(ctx, began+time.Duration(float64(size)/StreamRate*float64(time.Second))-l.node.mono()); err != nil {
 			return size, err
 		}
 		data, err := snap.Next(replica.ChunkSize)

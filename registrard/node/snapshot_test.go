@@ -1,12 +1,15 @@
 package node_test
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"sipha/registrard/cpg"
+	"sipha/registrard/location"
+	"sipha/registrard/node"
 	"sipha/registrard/replica"
 	"sipha/registrard/store"
 )
@@ -30,9 +33,9 @@ func bulk(c *cluster, p *instance) {
 	}
 }
 
-// withSnapshot starts a cluster in which the third node needs a snapshot, does something about that, starts it, and registers phones
-// until it has caught up.
-func withSnapshot(t *testing.T, empty bool, before func(c *cluster)) {
+// withSnapshot starts a cluster in which the third node needs a snapshot, does something about that, starts it, does something more, and
+// registers phones until it has caught up.
+func withSnapshot(t *testing.T, empty bool, before func(c *cluster), after ...func(c *cluster)) {
 	t.Helper()
 	inCluster(t, 3, func(c *cluster) {
 		p := started(c)
@@ -49,6 +52,9 @@ func withSnapshot(t *testing.T, empty bool, before func(c *cluster)) {
 		}
 		before(c)
 		late.start()
+		for _, f := range after {
+			f(c)
+		}
 		n := 0
 		c.eventually("caught up under load", func() bool {
 			p.registered(phone(aor(1000+n), contactOf(1000+n), expires, 1))
@@ -101,4 +107,31 @@ func TestSnapshotInstalledBetweenSessions(t *testing.T) {
 			<-time.After(time.Second)
 		}
 	})
+}
+
+// The outcome of a command comes back in a snapshot: whoever has sent it is told all the same.
+func TestOutcomeComesWithSnapshot(t *testing.T) {
+	done := make(chan location.Outcome, 1)
+	withSnapshot(t, false, func(c *cluster) {
+		late, p := c.nodes[3], c.nodes[1]
+		late.onSend(func(m replica.Message) error {
+			_, asks := m.(*replica.SnapshotRequest)
+			if _, there := p.User(alice); asks && !there {
+				return errLost // it is asked for again when the outcome is committed
+			}
+			return nil
+		})
+	}, func(c *cluster) {
+		late := c.nodes[3]
+		go func() {
+			o, err := late.Do(context.Background(), &node.Command{PutUsers: &node.PutUsers{Users: []location.User{user(alice)}}})
+			if err != nil {
+				t.Error(err)
+			}
+			done <- o
+		}()
+	})
+	if o := <-done; o.Status != 200 {
+		t.Fatalf("outcome %+v", o)
+	}
 }
