@@ -11,6 +11,7 @@ import (
 	"sipha/registrard/cpg/cpgtest"
 	"sipha/registrard/location"
 	"sipha/registrard/node"
+	"sipha/registrard/replica"
 )
 
 // The primary's process dies; another node is promoted, and has what was answered (P1).
@@ -307,4 +308,34 @@ func (i *instance) crash() {
 	if err := i.reap(false); err != nil {
 		i.c.Fatalf("node %d: %v", i.id, err)
 	}
+}
+
+// Corosync takes nothing from a replica for so long that its queue is full: it joins again, from what it has stored and applied.
+func TestQueueToGroupFull(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		p := started(c)
+		stuck := c.nodes[2]
+		was := incarnationOf(c, 1, 2)
+		c.fault(func(w *cpgtest.World) { w.TryAgain(2, true) })
+		for n := range node.OutQueueMax - 300 { // a receipt for each
+			p.registered(phone(aor(n), contactOf(n), expires, 1))
+		}
+		n := node.OutQueueMax
+		c.eventually("queue full", func() bool {
+			// Alone, so that its commit comes in a marker, which brings something to be applied and a receipt at once.
+			p.registered(phone(aor(n), contactOf(n), expires, 1))
+			n++
+			<-time.After(2 * replica.MarkInterval)
+			return stuck.Status().LastError != ""
+		})
+		if s := stuck.Status(); !strings.Contains(s.LastError, "queue to the group is full") {
+			t.Fatalf("%+v", s)
+		}
+		c.fault(func(w *cpgtest.World) { w.TryAgain(2, false) })
+		c.eventually("back", func() bool {
+			now := incarnationOf(c, 1, 2)
+			return now != was && now != 0 && stuck.Status().Synced
+		})
+		c.same()
+	})
 }
